@@ -1,0 +1,1 @@
+"""Recipes: strict sections, YAML with one parent, dotted overrides, and messages that name every problem."""

@@ -1,0 +1,120 @@
+"""The seam between a system and the engine: Task, StepInfo, Prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from omma.core.meter import Meter
+
+Batch = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """Where in the training a step stands.
+
+    Args:
+        step: optimiser steps finished before this one.
+        epoch: passes over the training data finished before this one.
+        progress: step over the training's length, in [0, 1).
+    """
+
+    step: int
+    epoch: int
+    progress: float
+
+
+class Draw(Protocol):
+    """Draws predictions for one sample, one a run, into one picture (H, W, 3) uint8 RGB."""
+
+    def __call__(self, predictions: Sequence[tuple[str, Prediction]]) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a task says about one sample.
+
+    Args:
+        arrays: name -> array; what `omma predict` saves as .npz.
+        meta: plain values that belong to it: token, class names, grid, and so on.
+        drawer: the system's drawing function; several runs' predictions go into one picture.
+    """
+
+    arrays: dict[str, np.ndarray]
+    meta: dict[str, Any] = field(default_factory=dict)
+    drawer: Draw | None = None
+
+    def draw(self) -> np.ndarray:
+        """The picture of this prediction, (H, W, 3) uint8 RGB."""
+        assert self.drawer is not None, "the task gives its predictions a drawer"
+        return self.drawer([("", self)])
+
+
+class Task(nn.Module):
+    """One system's network with its losses, meters and predictions; plain PyTorch.
+
+    A subclass is built from its frozen run config and keeps the network in `self.model`. A batch is what the
+    system's collate function returns, moved to the device: a mapping with a list of sample names under "token".
+    """
+
+    train_terms: tuple[str, ...] = ()
+    model: nn.Module
+
+    def training_step(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
+        """The loss of one micro-batch.
+
+        Returns:
+            scalar tensors: "loss" and each name in `train_terms`.
+        """
+        raise NotImplementedError
+
+    def meters(self) -> dict[str, Meter]:
+        """Fresh meters for one evaluation; their names together are the validation metrics."""
+        raise NotImplementedError
+
+    def validation_step(self, batch: Batch, meters: Mapping[str, Meter]) -> None:
+        """Update the meters with one batch; runs in eval mode without gradients."""
+        raise NotImplementedError
+
+    def predict(self, inputs: Batch) -> Prediction:
+        """Predict one sample (a collated batch of one)."""
+        raise NotImplementedError
+
+    def example_inputs(self) -> tuple[Tensor, ...]:
+        """Inputs of `self.model.forward` of the right shapes, for export, bench and the contract test."""
+        raise NotImplementedError
+
+    def example_batch(self, batch_size: int) -> dict[str, Any]:
+        """A random training batch of the right shapes, for bench and the batch-size search."""
+        raise NotImplementedError
+
+    def export_module(self) -> nn.Module:
+        """The module that export traces with `example_inputs`; the network itself unless a system says otherwise."""
+        return self.model
+
+    def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Parameter groups for the optimiser; override for freezing or other learning rates."""
+        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return [{"params": trainable, "lr": lr, "weight_decay": weight_decay}]
+
+    def checkpoint_blocks(self) -> list[nn.Module]:
+        """Sub-modules whose activations may be recomputed in the backward pass."""
+        return []
+
+    def compile_targets(self) -> list[nn.Module]:
+        """Sub-modules that torch.compile may compile; the network unless a system says otherwise."""
+        return [self.model]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+
+MakeTask = Callable[[Any], Task]

@@ -1,0 +1,143 @@
+"""The systems: one folder each, found by looking; listing them imports no torch.
+
+A system's folder has an `__init__.py` with `SYSTEM = System(...)`, whose values are "module:attribute" strings
+relative to the folder, so that a command imports just what it needs. A system outside this package registers its
+package under the entry point group `omma.systems`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omma.config.base import RunConfig
+from omma.config.explain import suggest
+from omma.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What `omma demo` makes and trains for a system.
+
+    Args:
+        recipe: name of the recipe.
+        world: format of the procedural data set (`omma world FORMAT`).
+        options: scenes, val_scenes, frames and image_size of the data set.
+        default: whether `omma demo` without a system takes this one.
+    """
+
+    recipe: str
+    world: str
+    options: Mapping[str, Any]
+    default: bool = False
+
+
+@dataclass(frozen=True)
+class Alias:
+    """What a flag of the original tool means here.
+
+    Args:
+        key: the config key that it sets; empty for an option of the command.
+        read: turns the flag's value into the key's.
+        option: the command's own option that it stands for: "name" (run folder) or "resume".
+    """
+
+    key: str = ""
+    read: Callable[[str], str] = str
+    option: str = ""
+
+
+@dataclass(frozen=True)
+class System:
+    """One system: names of its parts, nothing imported.
+
+    Args:
+        name: folder name and first part of every recipe's name.
+        summary: one line for `omma ls`.
+        config: run config class, a RunConfig.
+        task: Task class, built from the run config.
+        data: `build(config, split, *, augment) -> (Samples, collate)`.
+        best: metric of best/ and its direction, "max" or "min"; the column is "val/<metric>".
+        inputs: `build_inputs(config, files) -> (Samples, collate)` for `omma predict --input`.
+        convert: module with load_reference, from_reference, to_reference.
+        viz: `draw(predictions) -> (H, W, 3) uint8`, one picture from several runs.
+        diagnose: `run(...)` for `omma diagnose`.
+        doctor: `check(config, out) -> list[Finding]` for `omma doctor RECIPE`.
+        prepare: step name -> function with keyword arguments and a docstring.
+        studies: study name -> function for `omma eval --study`, such as robustness curves.
+        aliases: table of the original tool's flags, `ALIASES`.
+        memory_keys: overrides that lower memory, in order of effect, for the out-of-memory message.
+        demo: what `omma demo` runs.
+    """
+
+    name: str
+    summary: str
+    config: str
+    task: str
+    data: str
+    best: tuple[str, str]
+    inputs: str | None = None
+    convert: str | None = None
+    viz: str | None = None
+    diagnose: str | None = None
+    doctor: str | None = None
+    prepare: Mapping[str, str] = field(default_factory=dict)
+    studies: Mapping[str, str] = field(default_factory=dict)
+    aliases: str | None = None
+    memory_keys: tuple[str, ...] = ()
+    demo: Demo | None = None
+    package: str = ""
+
+    def load(self, target: str) -> Any:
+        """Import "module:attribute" of the system's folder, or the module alone."""
+        module_name, _, attribute = target.partition(":")
+        module = importlib.import_module(f"{self.package or f'{__name__}.{self.name}'}.{module_name}")
+        return getattr(module, attribute) if attribute else module
+
+    def load_config(self) -> type[RunConfig]:
+        """The system's config class."""
+        return self.load(self.config)
+
+    @property
+    def folder(self) -> Path:
+        """The folder on disk."""
+        module = importlib.import_module(self.package or f"{__name__}.{self.name}")
+        return Path(next(iter(module.__path__)))
+
+    def recipes(self) -> dict[str, Path]:
+        """Recipe name -> file, sorted; a name may hold a sub-folder (`literature/paper`)."""
+        root = self.folder / "recipes"
+        files = sorted(root.rglob("*.yaml"))
+        return {file.relative_to(root).with_suffix("").as_posix(): file for file in files}
+
+
+@cache
+def systems() -> dict[str, System]:
+    """Every system by name: the folders beside this file, then entry points."""
+    found = {}
+    packages = [f"{__name__}.{item.name}" for item in pkgutil.iter_modules(__path__) if item.ispkg]
+    packages += [point.value for point in importlib.metadata.entry_points(group="omma.systems")]
+    for package in packages:
+        system: System = importlib.import_module(package).SYSTEM
+        found[system.name] = System(**{**system.__dict__, "package": package})
+    return dict(sorted(found.items()))
+
+
+def get(name: str) -> System:
+    """The system of that name.
+
+    Raises:
+        UsageError: with the nearest names if there is none.
+    """
+    try:
+        return systems()[name]
+    except KeyError:
+        raise UsageError(
+            f"{name}: no such system{suggest(name, systems())}", "`omma ls` lists systems and recipes"
+        ) from None
