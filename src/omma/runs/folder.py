@@ -1,0 +1,292 @@
+"""The run folder: where everything about one training lies, and its status."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from omma.errors import DataError, UsageError
+from omma.runs.files import write_json_atomic, write_text_atomic
+from omma.runs.names import check_name, default_name, runs_root, split_reference, timestamp
+
+__all__ = ["FORMAT_VERSION", "RunFolder", "default_name", "list_runs", "runs_root", "split_reference"]
+
+FORMAT_VERSION = 1
+STATES = ("created", "running", "finished", "preempted", "failed")
+STOPPED = "stopped (no heartbeat)"
+_SILENCE = timedelta(seconds=60)
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML that a recipe loader reads back: plain lists on one line, the text '1e-3' in quotes."""
+
+    def represent_sequence(
+        self, tag: str, sequence: Any, flow_style: bool | None = None
+    ) -> yaml.SequenceNode:
+        scalars = all(not isinstance(item, list | tuple | dict) for item in sequence)
+        return super().represent_sequence(tag, sequence, flow_style=scalars)
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"), list("-+0123456789.")
+)
+
+
+def config_text(config: dict[str, Any]) -> str:
+    """A config as YAML: no references, key order kept, floats such as 1.0e-05 readable as floats."""
+    body = yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return f"# yaml: omma run config\n{body}"
+
+
+def _command_text(command: Sequence[str]) -> str:
+    line = subprocess.list2cmdline(command) if os.name == "nt" else shlex.join(command)
+    return f"{line}\n# working directory: {Path.cwd()}\n"
+
+
+def _process_alive(pid: int) -> bool:
+    if sys.platform == "win32":
+        import ctypes
+
+        query_limited_information = 0x1000
+        handle = ctypes.windll.kernel32.OpenProcess(query_limited_information, False, pid)
+        ctypes.windll.kernel32.CloseHandle(handle)
+        return bool(handle)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _silent(status: dict[str, Any]) -> bool:
+    return _now() - datetime.fromisoformat(status["heartbeat"]) > _SILENCE
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder.
+
+    Args:
+        path: the folder itself; `create` and `open` make objects of folders that exist.
+    """
+
+    path: Path
+
+    @classmethod
+    def create(
+        cls,
+        root: Path,
+        name: str,
+        *,
+        config: dict[str, Any],
+        command: Sequence[str],
+        overwrite: bool = False,
+    ) -> RunFolder:
+        """Make `root/name` with config.yaml, command.txt and status.json.
+
+        Args:
+            root: the folder that holds the runs; made if missing.
+            name: the run's name, legal on Windows.
+            config: the resolved config; config.yaml is a recipe that trains the same again.
+            command: the command line as typed, word by word.
+            overwrite: move an earlier run of this name to `<name>.old-<timestamp>`; nothing is deleted.
+
+        Raises:
+            UsageError: for an illegal name, a used folder without `overwrite`, or a run that is training now.
+        """
+        check_name(name)
+        run = cls(root / name)
+        try:
+            used = run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir()))
+            if used:
+                run._make_way(overwrite=overwrite)
+            run.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if error.errno not in {errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}:
+                raise
+            raise UsageError(
+                f"{run.path}: the run folder cannot be made ({error.strerror})",
+                "give another --name or --runs-dir",
+            ) from error
+        write_text_atomic(run.path / "config.yaml", config_text(config))
+        write_text_atomic(run.path / "command.txt", _command_text(command))
+        run.set_status("created", created=_now().isoformat(timespec="seconds"))
+        return run
+
+    def _make_way(self, *, overwrite: bool) -> None:
+        if not overwrite:
+            raise UsageError(
+                f"{self.path}: this folder is in use by an earlier run",
+                f'go on with it: `omma resume "{self.name}"`; start anew: --overwrite (the earlier run is kept '
+                f"as {self.name}.old-<time>); or give another --name",
+            )
+        if self.is_live():
+            raise UsageError(
+                f"{self.path}: process {self.status().get('pid')} is training this run right now",
+                "stop it first, or give another --name",
+            )
+        self.path.rename(self.path.with_name(f"{self.name}.old-{timestamp()}"))
+
+    @classmethod
+    def open(cls, run: str | Path, root: Path) -> RunFolder:
+        """The run of that path, or of that name under `root`.
+
+        Raises:
+            UsageError: if there is none (with the nearest names), or if the folder is no run.
+        """
+        candidates = [root / run, Path(run)]
+        for path in candidates:
+            if cls(path).is_run():
+                return cls(path)
+        folder = next((path for path in candidates if path.is_dir()), None)
+        if folder:
+            raise UsageError(
+                f"{folder}: this folder is no run (it has no status.json)", "`omma runs` lists the runs"
+            )
+        names = [other.name for other in list_runs(root)]
+        near = difflib.get_close_matches(Path(run).name, names, n=3, cutoff=0.5)
+        meant = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UsageError(
+            f"{run}: no such run under {root}{meant}",
+            "`omma runs` lists the runs; --runs-dir or OMMA_RUNS says where they are",
+        )
+
+    def is_run(self) -> bool:
+        """Whether the folder was made by `create`."""
+        return (self.path / "status.json").is_file()
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name or self.path.resolve().name
+
+    def config(self) -> dict[str, Any]:
+        """The resolved config as plain values.
+
+        Raises:
+            DataError: if config.yaml is missing or no YAML mapping.
+        """
+        file = self.path / "config.yaml"
+        try:
+            config = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise DataError(f"{file}: cannot be read: {error}") from error
+        if not isinstance(config, dict):
+            raise DataError(f"{file}: holds no `key: value` lines")
+        return config
+
+    def set_status(self, state: str, **fields: Any) -> None:
+        """Write status.json with a fresh heartbeat; fields of earlier calls stay unless given again.
+
+        Args:
+            state: "created", "running", "finished", "preempted" or "failed".
+            fields: plain values such as step, epoch, best, error.
+        """
+        assert state in STATES, state
+        earlier = self._read_status() if self.is_run() else {"format_version": FORMAT_VERSION}
+        heartbeat = _now().isoformat(timespec="seconds")
+        write_json_atomic(
+            self.path / "status.json",
+            earlier | fields | {"state": state, "heartbeat": heartbeat, "pid": os.getpid()},
+        )
+
+    def _read_status(self) -> dict[str, Any]:
+        file = self.path / "status.json"
+        try:
+            status = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{file}: cannot be read: {error}") from error
+        if status.get("format_version", 0) > FORMAT_VERSION:
+            raise DataError(f"{file}: written by a newer omma (format_version {status['format_version']})")
+        return dict(status)
+
+    def status(self) -> dict[str, Any]:
+        """The status with its fields; a run that died reads as "stopped (no heartbeat)".
+
+        Raises:
+            DataError: if status.json is damaged or of a newer omma.
+        """
+        status = self._read_status()
+        if status["state"] == "running" and _silent(status) and not _process_alive(status["pid"]):
+            return status | {"state": STOPPED}
+        return status
+
+    def is_live(self) -> bool:
+        """Whether another process of this machine is training the run."""
+        if not self.is_run():
+            return False
+        status = self._read_status()
+        other = status["pid"] != os.getpid() and _process_alive(status["pid"])
+        return bool(status["state"] == "running" and other and not _silent(status))
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def log_file(self) -> Path:
+        """What the console said."""
+        return self.path / "log.txt"
+
+    @property
+    def metrics_file(self) -> Path:
+        """Losses and metrics by step."""
+        return self.path / "metrics.csv"
+
+    @property
+    def events(self) -> Path:
+        """Folder of the TensorBoard files."""
+        return self.path / "events"
+
+    def eval_dir(self, split: str) -> Path:
+        """Folder of one split's evaluation."""
+        return self.path / "eval" / split
+
+    @property
+    def vis(self) -> Path:
+        """Folder of sample pictures."""
+        return self.path / "vis"
+
+    @property
+    def diagnose(self) -> Path:
+        """Folder of the diagnosis."""
+        return self.path / "diagnose"
+
+    @property
+    def export(self) -> Path:
+        """Folder of exported models."""
+        return self.path / "export"
+
+
+def _run_folders(root: Path) -> Iterator[RunFolder]:
+    for path in sorted(root.iterdir()) if root.is_dir() else []:
+        if RunFolder(path).is_run():
+            yield RunFolder(path)
+
+
+def list_runs(root: Path) -> list[RunFolder]:
+    """The runs right under `root`, by name; none if the folder is missing."""
+    return list(_run_folders(root))
