@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from omma.config.base import DataSection, NonNegativeFloat, PositiveInt, RunConfig, Section, SystemSection
 from omma.core.grid import BevGrid, Bounds, depth_bins
@@ -19,23 +20,53 @@ IMAGE_MULTIPLE = 32  # the coarsest feature map has stride 32 and is doubled to 
 GRID_MULTIPLE = 8  # the bird's-eye-view encoder halves the grid three times
 
 
+def _check_axis(bounds: Bounds) -> Bounds:
+    return _in_one_line(lambda: BevGrid(bounds, bounds, bounds), bounds)
+
+
+def _check_plane_axis(bounds: Bounds) -> Bounds:
+    cells = BevGrid(*[_check_axis(bounds)] * 3).nx[0]
+    if cells % GRID_MULTIPLE:
+        raise ValueError(f"holds {cells} cells; the network needs a multiple of {GRID_MULTIPLE}")
+    return bounds
+
+
+def _check_depth(bounds: Bounds) -> Bounds:
+    return _in_one_line(lambda: depth_bins(*bounds), bounds)
+
+
+def _in_one_line(check: Callable[[], object], bounds: Bounds) -> Bounds:
+    """The bounds if the check passes; else its message without the axis, which the key names already."""
+    try:
+        check()
+    except ConfigError as error:
+        raise ValueError(f"{error.message.removeprefix('grid axis x: ')}; {error.hint}") from None
+    return bounds
+
+
+def _check_image_size(size: Size) -> Size:
+    for side, pixels in zip(("height", "width"), size, strict=True):
+        if pixels % IMAGE_MULTIPLE:
+            near = max(IMAGE_MULTIPLE, round(pixels / IMAGE_MULTIPLE) * IMAGE_MULTIPLE)
+            raise ValueError(f"the {side} must be a multiple of {IMAGE_MULTIPLE}, such as {near}")
+    return size
+
+
+PlaneAxis = Annotated[Bounds, AfterValidator(_check_plane_axis)]
+ImageSize = Annotated[Size, AfterValidator(_check_image_size)]
+
+
 class GridSection(Section):
     """The space that is seen: ego axes x forward, y left, z up; every axis is [low, high, step] in metres."""
 
-    x: Bounds = Field((-50.0, 50.0, 0.5), description="cells ahead; [low, high, step] in metres")
-    y: Bounds = Field((-50.0, 50.0, 0.5), description="cells to the left; [low, high, step] in metres")
-    z: Bounds = Field((-10.0, 10.0, 20.0), description="height bins; [low, high, step] in metres")
-    depth: Bounds = Field((4.0, 45.0, 1.0), description="depths along the camera axis; `high` is excluded")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        depth_bins(*self.depth)
-        for axis, cells in zip("xy", self.bev.nx, strict=False):
-            if cells % GRID_MULTIPLE:
-                raise ConfigError(
-                    f"axis {axis} has {cells} cells; the network needs a multiple of {GRID_MULTIPLE}"
-                )
-        return self
+    x: PlaneAxis = Field((-50.0, 50.0, 0.5), description="cells ahead; [low, high, step] in metres")
+    y: PlaneAxis = Field((-50.0, 50.0, 0.5), description="cells to the left; [low, high, step] in metres")
+    z: Annotated[Bounds, AfterValidator(_check_axis)] = Field(
+        (-10.0, 10.0, 20.0), description="height bins; [low, high, step] in metres"
+    )
+    depth: Annotated[Bounds, AfterValidator(_check_depth)] = Field(
+        (4.0, 45.0, 1.0), description="depths along the camera axis; `high` is excluded"
+    )
 
     @property
     def bev(self) -> BevGrid:
@@ -143,7 +174,7 @@ class LSSData(DataSection):
     top_crop: Annotated[int, Field(ge=0)] = Field(
         0, description="rows cut off the top, counted at source_size; 46 keeps the aspect of 1600x900 files"
     )
-    image_size: Size = Field((128, 352), description="[height, width] of the network's input")
+    image_size: ImageSize = Field((128, 352), description="[height, width] of the network's input")
     augment: Augment = Augment()
     post_scale: Literal["file", "nominal"] = Field(
         "file",
@@ -175,16 +206,6 @@ class LSSData(DataSection):
         False,
         description="feed the matrices the wrong way round: a deliberate error, for control experiments only",
     )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        for side, pixels in zip(("height", "width"), self.image_size, strict=True):
-            if pixels % IMAGE_MULTIPLE:
-                near = max(IMAGE_MULTIPLE, round(pixels / IMAGE_MULTIPLE) * IMAGE_MULTIPLE)
-                raise ConfigError(
-                    f"image_size: the {side} {pixels} is not a multiple of {IMAGE_MULTIPLE}; take {near}"
-                )
-        return self
 
 
 class LSSConfig(RunConfig):
