@@ -1,7 +1,7 @@
 """Files that are either the old or the new one, whatever happens in between.
 
-A file is written beside its place under a temporary name, brought to the disk and renamed. A folder is exchanged
-in three renames, each of which leaves a state that `recover_folder` understands.
+A file is written beside its place under a temporary name, brought to the disk and renamed. A folder is
+exchanged in renames, each of which leaves a state that `recover_folder` understands.
 """
 
 from __future__ import annotations

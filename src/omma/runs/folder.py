@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import json
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -16,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from omma.config.explain import suggest
+from omma.config.yaml import dump_yaml, read_yaml
 from omma.errors import DataError, UsageError
 from omma.runs.files import write_json_atomic, write_text_atomic
 from omma.runs.names import check_name, default_name, runs_root, split_reference, timestamp
@@ -28,30 +26,6 @@ FORMAT_VERSION = 1
 STATES = ("created", "running", "finished", "preempted", "failed")
 STOPPED = "stopped (no heartbeat)"
 _SILENCE = timedelta(seconds=60)
-
-
-class _Dumper(yaml.SafeDumper):
-    """YAML that a recipe loader reads back: plain lists on one line, the text '1e-3' in quotes."""
-
-    def represent_sequence(
-        self, tag: str, sequence: Any, flow_style: bool | None = None
-    ) -> yaml.SequenceNode:
-        scalars = all(not isinstance(item, list | tuple | dict) for item in sequence)
-        return super().represent_sequence(tag, sequence, flow_style=scalars)
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-_Dumper.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"), list("-+0123456789.")
-)
-
-
-def config_text(config: dict[str, Any]) -> str:
-    """A config as YAML: no references, key order kept, floats such as 1.0e-05 readable as floats."""
-    body = yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
-    return f"# yaml: omma run config\n{body}"
 
 
 def _command_text(command: Sequence[str]) -> str:
@@ -130,7 +104,7 @@ class RunFolder:
                 f"{run.path}: the run folder cannot be made ({error.strerror})",
                 "give another --name or --runs-dir",
             ) from error
-        write_text_atomic(run.path / "config.yaml", config_text(config))
+        write_text_atomic(run.path / "config.yaml", "# yaml: omma run config\n" + dump_yaml(config))
         write_text_atomic(run.path / "command.txt", _command_text(command))
         run.set_status("created", created=_now().isoformat(timespec="seconds"))
         return run
@@ -139,8 +113,8 @@ class RunFolder:
         if not overwrite:
             raise UsageError(
                 f"{self.path}: this folder is in use by an earlier run",
-                f'go on with it: `omma resume "{self.name}"`; start anew: --overwrite (the earlier run is kept '
-                f"as {self.name}.old-<time>); or give another --name",
+                f'go on with it: `omma resume "{self.name}"`; start anew: --overwrite (the earlier run '
+                f"stays as {self.name}.old-<time>); or give another --name",
             )
         if self.is_live():
             raise UsageError(
@@ -166,10 +140,8 @@ class RunFolder:
                 f"{folder}: this folder is no run (it has no status.json)", "`omma runs` lists the runs"
             )
         names = [other.name for other in list_runs(root)]
-        near = difflib.get_close_matches(Path(run).name, names, n=3, cutoff=0.5)
-        meant = f"; did you mean {' or '.join(near)}?" if near else ""
         raise UsageError(
-            f"{run}: no such run under {root}{meant}",
+            f"{run}: no such run under {root}{suggest(Path(run).name, names)}",
             "`omma runs` lists the runs; --runs-dir or OMMA_RUNS says where they are",
         )
 
@@ -186,16 +158,9 @@ class RunFolder:
         """The resolved config as plain values.
 
         Raises:
-            DataError: if config.yaml is missing or no YAML mapping.
+            ConfigError: if config.yaml is missing or no YAML mapping.
         """
-        file = self.path / "config.yaml"
-        try:
-            config = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise DataError(f"{file}: cannot be read: {error}") from error
-        if not isinstance(config, dict):
-            raise DataError(f"{file}: holds no `key: value` lines")
-        return config
+        return read_yaml(self.path / "config.yaml")
 
     def set_status(self, state: str, **fields: Any) -> None:
         """Write status.json with a fresh heartbeat; fields of earlier calls stay unless given again.

@@ -43,8 +43,8 @@ class MetricsLog:
 
     Args:
         path: the file; made if missing.
-        columns: every column that will be written, besides step, epoch and phase; new ones extend the header of
-            an existing file, where earlier rows get empty cells.
+        columns: every column that will be written, besides step, epoch and phase; new ones extend an existing
+            file's header, where earlier rows get empty cells.
         resume_step: rows of later steps are dropped first, in one atomic rewrite; None keeps all.
 
     Raises:
