@@ -1,0 +1,56 @@
+"""What the processes of one training tell each other; a process alone answers itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def _joined() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def rank() -> int:
+    """Index of this process."""
+    return dist.get_rank() if _joined() else 0
+
+
+def world_size() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if _joined() else 1
+
+
+def mean_over_ranks(values: Tensor) -> Tensor:
+    """Element-wise mean over the processes; not a number where it is so in any."""
+    if _joined():
+        dist.all_reduce(values)
+        values /= dist.get_world_size()
+    return values
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is set in any process."""
+    if not _joined():
+        return flag
+    tensor = torch.tensor(int(flag), device=device)
+    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    return bool(tensor.item())
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """Every process's value, by rank, in every process."""
+    if not _joined():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Give every process the buffers (batch norm statistics) of the first, whose state is the saved one."""
+    if _joined():
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)

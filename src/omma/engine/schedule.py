@@ -1,0 +1,109 @@
+"""The learning rate's factor: a pure function of the step, and the one that reacts to a metric."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from omma.config.base import (
+    ConstantSchedule,
+    CosineSchedule,
+    PlateauSchedule,
+    PolySchedule,
+    Schedule,
+    StepSchedule,
+)
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a training is.
+
+    Args:
+        total: optimiser steps.
+        steps_per_epoch: optimiser steps of one pass over the data.
+    """
+
+    total: int
+    steps_per_epoch: int
+
+
+def lr_factor(schedule: Schedule, step: int, length: Length) -> float:
+    """Factor of the learning rate for one optimiser step.
+
+    Args:
+        schedule: the recipe's `schedule` section.
+        step: optimiser steps finished before this one.
+        length: of the training.
+
+    Returns:
+        warm-up factor x schedule factor. Step and poly count from the first step, as mmcv does; cosine starts
+        after the warm-up. The plateau schedule's own factor is in `Plateau`.
+    """
+    return _warmup(schedule, step, length) * _after_warmup(schedule, step, length)
+
+
+def _warmup(schedule: Schedule, step: int, length: Length) -> float:
+    steps = schedule.warmup.steps(length.steps_per_epoch)
+    return 1.0 if step >= steps else 1.0 - (1.0 - step / steps) * (1.0 - schedule.warmup_factor)
+
+
+def _after_warmup(schedule: Schedule, step: int, length: Length) -> float:
+    if isinstance(schedule, ConstantSchedule | PlateauSchedule):
+        return 1.0
+    if isinstance(schedule, StepSchedule):
+        return schedule.gamma ** _drops(schedule, step, length)
+    if isinstance(schedule, PolySchedule):
+        return max(schedule.final_factor, (1.0 - min(1.0, step / length.total)) ** schedule.power)
+    return _cosine(schedule, step, length)
+
+
+def _drops(schedule: StepSchedule, step: int, length: Length) -> int:
+    every = schedule.every.steps(length.steps_per_epoch) if schedule.every else 0
+    milestones = [period.steps(length.steps_per_epoch) for period in schedule.at or []]
+    return (step // every if every else 0) + sum(step >= milestone for milestone in milestones)
+
+
+def _cosine(schedule: CosineSchedule, step: int, length: Length) -> float:
+    warmup = schedule.warmup.steps(length.steps_per_epoch)
+    progress = min(1.0, max(0, step - warmup) / max(1, length.total - warmup))
+    return schedule.final_factor + (1.0 - schedule.final_factor) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+@dataclass
+class Plateau:
+    """The factor of a PlateauSchedule: times gamma after `patience` validations without a better value.
+
+    Args:
+        factor: the factor now.
+        best: best value so far; None before the first validation.
+        bad: validations since the best one or the last drop.
+    """
+
+    factor: float = 1.0
+    best: float | None = None
+    bad: int = 0
+
+    def update(self, schedule: PlateauSchedule, value: float, mode: str) -> None:
+        """Count one validation.
+
+        Args:
+            schedule: the recipe's section.
+            value: the best-metric's value.
+            mode: "max" or "min", which one is better.
+        """
+        if improved(value, self.best, mode):
+            self.best, self.bad = value, 0
+            return
+        self.bad += 1
+        if self.bad >= schedule.patience:
+            self.factor, self.bad = max(schedule.min_factor, self.factor * schedule.gamma), 0
+
+
+def improved(value: float, best: float | None, mode: str, min_delta: float = 0.0) -> bool:
+    """Whether `value` beats `best` by more than `min_delta`; NaN never does, a first number always."""
+    if math.isnan(value):
+        return False
+    if best is None:
+        return True
+    return value > best + min_delta if mode == "max" else value < best - min_delta

@@ -1,0 +1,58 @@
+"""SIGTERM and SIGINT as a flag that the training looks at where its state is whole."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import torch
+
+from omma.engine.ranks import any_rank
+
+
+class StopRequested(Exception):  # noqa: N818  a request, not an error
+    """A signal asked the run to stop; raised where a training step or a validation can be left."""
+
+
+class StopSignal:
+    """Remembers the first SIGTERM or SIGINT; a second SIGINT stops at once.
+
+    Args:
+        device: where the processes' flags are joined.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.received: signal.Signals | None = None
+        self._device = device
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.received == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number)
+
+    @contextmanager
+    def installed(self) -> Iterator[StopSignal]:
+        """Catch the signals inside the block; Python allows it in the main thread only."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        earlier = {
+            number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        try:
+            yield self
+        finally:
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Leave together with all other processes if any of them was signalled; every process must call it.
+
+        Raises:
+            StopRequested: a signal came.
+        """
+        if any_rank(self.received is not None, self._device):
+            raise StopRequested
