@@ -17,15 +17,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Train, check, evaluate, compare and export spatial-perception systems.\n\n"
-    "Start with `omma demo` (no data needed) or `omma ls`. Settings are key.path=value words after the recipe.",
+    "Start with `omma demo` (no data needed) or `omma ls`. Settings are key.path=value words.",
 )
 
 _WITH_FLAGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-Words = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings, such as optim.lr=1e-4")]
-RecipeArg = Annotated[str, typer.Argument(metavar="RECIPE", help="system/recipe, a .yaml file or a run folder")]
+Words = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings, such as optim.lr=1e-4")
+]
+RecipeArg = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="system/recipe, a .yaml file or a run folder")
+]
 RunArg = Annotated[str, typer.Argument(metavar="RUN", help="a run's folder or its name")]
-RunsDir = Annotated[str | None, typer.Option("--runs-dir", help="where runs are; also OMMA_RUNS, else ./runs")]
+RunsDir = Annotated[
+    str | None, typer.Option("--runs-dir", help="where runs are; also OMMA_RUNS, else ./runs")
+]
 Out = Annotated[Path, typer.Option("--out", help="folder to write to")]
 
 
@@ -53,7 +59,9 @@ def ls(system: Annotated[str | None, typer.Argument(metavar="[SYSTEM]")] = None)
 def show(
     recipe: Annotated[str | None, typer.Argument(metavar="RECIPE")] = None,
     words: Words = None,
-    schema: Annotated[bool, typer.Option("--schema", help="JSON schema of the system's recipes, for editors")] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="JSON schema of the system's recipes, for editors")
+    ] = False,
     runs_dir: RunsDir = None,
 ) -> None:
     """Print a recipe's settings, each with where its value came from."""
@@ -65,7 +73,9 @@ def show(
 
 
 @app.command()
-def cp(recipe: RecipeArg, file: Annotated[Path, typer.Argument(metavar="FILE", help="a new .yaml file")]) -> None:
+def cp(
+    recipe: RecipeArg, file: Annotated[Path, typer.Argument(metavar="FILE", help="a new .yaml file")]
+) -> None:
     """Make a recipe file of your own that extends RECIPE."""
     from omma.commands.recipes import copy_recipe
 
@@ -144,11 +154,19 @@ def train(
     recipe: RecipeArg,
     words: Words = None,
     name: Annotated[str | None, typer.Option(help="name of the run; default SYSTEM-RECIPE-TIME")] = None,
-    smoke: Annotated[int | None, typer.Option(min=1, help="a trial of N steps: train, validate, save")] = None,
-    overfit: Annotated[int | None, typer.Option(min=1, help="train and validate on the same N samples")] = None,
+    smoke: Annotated[
+        int | None, typer.Option(min=1, help="a trial of N steps: train, validate, save")
+    ] = None,
+    overfit: Annotated[
+        int | None, typer.Option(min=1, help="train and validate on the same N samples")
+    ] = None,
     init: Annotated[str | None, typer.Option(help="start from the weights of a RUN or a FILE")] = None,
-    resume: Annotated[str | None, typer.Option(help="continue RUN, or a checkpoint FILE of the original tool")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="move an existing run of that name aside")] = False,
+    resume: Annotated[
+        str | None, typer.Option(help="continue RUN, or a checkpoint FILE of the original tool")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="move an existing run of that name aside")
+    ] = False,
     runs_dir: RunsDir = None,
 ) -> None:
     """Train a recipe. Flags of the original tools (--dataroot, --bsz ...) are understood too."""
@@ -177,7 +195,9 @@ def resume(run: RunArg, words: Words = None, runs_dir: RunsDir = None) -> None:
 
 @app.command("eval", context_settings=_WITH_FLAGS)
 def evaluate(
-    run: Annotated[str, typer.Argument(metavar="RUN|CKPT", help="RUN, RUN@best, RUN@last, RUN@step_N or a file")],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN|CKPT", help="RUN, RUN@best, RUN@last, RUN@step_N or a file")
+    ],
     words: Words = None,
     split: Annotated[str, typer.Option(help="part of the data set")] = "val",
     predictions: Annotated[Path | None, typer.Option(help="score these saved predictions instead")] = None,
@@ -187,12 +207,16 @@ def evaluate(
     """Evaluate a run or a checkpoint and write its metrics."""
     from omma.commands.evaluate import evaluate_words
 
-    evaluate_words(run, words or [], split=split, predictions=predictions, studies=study or [], runs_dir=runs_dir)
+    evaluate_words(
+        run, words or [], split=split, predictions=predictions, studies=study or [], runs_dir=runs_dir
+    )
 
 
 @app.command()
 def predict(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN [RUN ...]", help="several are drawn side by side")],
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN [RUN ...]", help="several are drawn side by side")
+    ],
     out: Out,
     indices: Annotated[str | None, typer.Option(help="samples of the split: 0,10 or 0-39 or 0-39:2")] = None,
     input: Annotated[list[str] | None, typer.Option("--input", help="a file of your own; repeatable")] = None,
@@ -205,7 +229,14 @@ def predict(
     from omma.commands.predict import predict as predict_runs
 
     predict_runs(
-        runs, out, indices=indices, inputs=input or [], split=split, video=video, overrides=set_ or [], runs_dir=runs_dir
+        runs,
+        out,
+        indices=indices,
+        inputs=input or [],
+        split=split,
+        video=video,
+        overrides=set_ or [],
+        runs_dir=runs_dir,
     )
 
 
@@ -261,7 +292,9 @@ def bench(
 def sweep(
     recipe: RecipeArg,
     words: Words = None,
-    name: Annotated[str | None, typer.Option(help="name of the sweep; its runs are NAME-1, NAME-2 ...")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="name of the sweep; its runs are NAME-1, NAME-2 ...")
+    ] = None,
     smoke: Annotated[int | None, typer.Option(min=1, help="N steps a run")] = None,
     runs_dir: RunsDir = None,
 ) -> None:
@@ -329,7 +362,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
-        _say(f"internal error: {type(error).__name__}: {error}\n  the same command with --debug shows the traceback")
+        _say(f"internal error: {type(error).__name__}: {error}\n  --debug shows the traceback")
         return 1
 
 

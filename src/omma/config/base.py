@@ -1,7 +1,7 @@
 """The sections that every recipe has, and the Period that counts in steps or epochs.
 
-Defaults and help texts live here and in a system's `config.py`, once. Values are checked strictly: a string is
-never taken for a number, an unknown key is an error.
+Defaults and help texts live here and in a system's `config.py`, once. Values are checked strictly: a
+string is never taken for a number, an unknown key is an error.
 """
 
 from __future__ import annotations
@@ -59,9 +59,13 @@ class Period:
             count, unit = value, "steps"
         elif isinstance(value, str):
             number, _, word = value.strip().partition(" ")
-            unit = {"": "steps", "step": "steps", "steps": "steps", "epoch": "epochs", "epochs": "epochs"}.get(
-                word.strip().lower(), ""
-            )
+            unit = {
+                "": "steps",
+                "step": "steps",
+                "steps": "steps",
+                "epoch": "epochs",
+                "epochs": "epochs",
+            }.get(word.strip().lower(), "")
             count = int(number) if number.lstrip("-").isdigit() and unit else -1
         else:
             count, unit = -1, ""

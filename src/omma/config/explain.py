@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 
 def suggest(name: str, candidates: Iterable[str]) -> str:
-    """"; did you mean a, b?" with up to three near names, or nothing."""
+    """The question "did you mean a, b?" with up to three near names, or nothing."""
     near = nearest(name, candidates)
     return f"; did you mean {', '.join(near)}?" if near else ""
 
@@ -18,7 +18,7 @@ def suggest(name: str, candidates: Iterable[str]) -> str:
 def nearest(name: str, candidates: Iterable[str]) -> list[str]:
     """Up to three candidates near a misspelt name, best first.
 
-    A dotted key is compared with whole keys and with their last parts, so that `lr` and `optm.lr` find `optim.lr`.
+    Whole keys and their last parts are compared, so that `lr` and `optm.lr` find `optim.lr`.
     """
     keys = list(candidates)
     scores = {key: _similarity(name, key) for key in keys}
@@ -96,7 +96,7 @@ def _reason(item: Any, key: str, keys: list[str], hints: Mapping[str, str]) -> s
 
 
 def _dotted(loc: tuple[int | str, ...], model: type[BaseModel]) -> str:
-    """pydantic's location without the tags of unions, which are no keys."""
+    """Pydantic's location without the tags of unions, which are no keys."""
     parts: list[str] = []
     models: list[type[BaseModel]] = [model]
     for item in loc:

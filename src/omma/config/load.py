@@ -63,7 +63,9 @@ def parse_overrides(items: Sequence[str], model: type[BaseModel], hints: Mapping
     return tree
 
 
-def resolve(layers: Iterable[Layer], model: type[RunConfig], hints: Mapping[str, str], *, what: str) -> Resolved:
+def resolve(
+    layers: Iterable[Layer], model: type[RunConfig], hints: Mapping[str, str], *, what: str
+) -> Resolved:
     """Merge layers and validate them.
 
     Args:

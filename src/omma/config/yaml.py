@@ -48,11 +48,13 @@ def parse_yaml(text: str, where: str) -> Any:
         ConfigError: with the line and column if the text is not YAML.
     """
     try:
-        return yaml.load(text, _Loader)  # noqa: S506  a subclass of SafeLoader
+        return yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
-        raise ConfigError(f"{place}: {error.problem}", "mend the YAML there; keys are indented by spaces") from None
+        raise ConfigError(
+            f"{place}: {error.problem}", "mend the YAML there; keys are indented by spaces"
+        ) from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

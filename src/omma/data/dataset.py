@@ -14,7 +14,7 @@ Collate = Callable[[Sequence[Sample]], dict[str, Any]]
 
 
 class Samples(Dataset[Sample]):
-    """A map-style data set whose augmentation comes from a generator of its own for each (seed, epoch, index).
+    """A map-style data set with a random generator for each (seed, epoch, index).
 
     A subclass gives `load`, `__len__`, `name` and `files`; it must pickle (worker processes may be spawned).
     """

@@ -33,7 +33,9 @@ class StepInfo:
 class Draw(Protocol):
     """Draws predictions for one sample, one a run, into one picture (H, W, 3) uint8 RGB."""
 
-    def __call__(self, predictions: Sequence[tuple[str, Prediction]]) -> np.ndarray: ...
+    def __call__(self, predictions: Sequence[tuple[str, Prediction]]) -> np.ndarray:
+        """Draw (run name, prediction) pairs."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,8 @@ class Prediction:
 class Task(nn.Module):
     """One system's network with its losses, meters and predictions; plain PyTorch.
 
-    A subclass is built from its frozen run config and keeps the network in `self.model`. A batch is what the
-    system's collate function returns, moved to the device: a mapping with a list of sample names under "token".
+    A subclass is built from its frozen run config and keeps the network in `self.model`. A batch is what
+    the system's collate function returns, on the device: a mapping with the samples' names under "token".
     """
 
     train_terms: tuple[str, ...] = ()
@@ -95,7 +97,7 @@ class Task(nn.Module):
         raise NotImplementedError
 
     def export_module(self) -> nn.Module:
-        """The module that export traces with `example_inputs`; the network itself unless a system says otherwise."""
+        """The module that export traces with `example_inputs`; the network unless a system says otherwise."""
         return self.model
 
     def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:

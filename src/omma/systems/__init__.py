@@ -1,8 +1,8 @@
 """The systems: one folder each, found by looking; listing them imports no torch.
 
-A system's folder has an `__init__.py` with `SYSTEM = System(...)`, whose values are "module:attribute" strings
-relative to the folder, so that a command imports just what it needs. A system outside this package registers its
-package under the entry point group `omma.systems`.
+A system's folder has an `__init__.py` with `SYSTEM = System(...)`, whose values are "module:attribute"
+strings relative to the folder, so that a command imports just what it needs. A system outside this package
+registers its package under the entry point group `omma.systems`.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def open_recipe(argument: str, overrides: Sequence[str] = (), *, runs_root: Path
     """Find, merge and validate a recipe.
 
     Args:
-        argument: `system`, `system/recipe`, a `.yaml` file, or a run folder (a path, or a name under runs_root).
+        argument: `system`, `system/recipe`, a `.yaml` file, or a run (its folder, or a name under runs_root).
         overrides: `key.path=value` words.
         runs_root: where run names are looked up.
 

@@ -3,7 +3,6 @@
 from omma.systems import Alias
 
 
-
 def _device(gpu: str) -> str:
     return "cpu" if gpu == "-1" else f"cuda:{gpu}"
 

@@ -1,0 +1,122 @@
+"""From a recipe or a run to task, data and weights: what several verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from omma.config.load import Layer
+from omma.data.dataset import Collate, Samples, Subset
+from omma.engine.checkpoint import find_checkpoint, load_weights
+from omma.engine.task import Task
+from omma.errors import CheckpointError, UsageError
+from omma.runs.folder import RunFolder, runs_root, split_reference
+from omma.systems import get
+from omma.systems.recipes import Recipe, resolve_recipe
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A run with the weights of one of its checkpoints.
+
+    Args:
+        run: the run folder.
+        recipe: its config, with overrides.
+        task: the task with weights, in eval mode.
+        checkpoint: the checkpoint's folder.
+    """
+
+    run: RunFolder
+    recipe: Recipe
+    task: Task
+    checkpoint: Path
+
+
+def build_task(recipe: Recipe) -> Task:
+    """The system's task with fresh weights; the same for a seed."""
+    torch.manual_seed(recipe.config.seed)
+    return recipe.system.load(recipe.system.task)(recipe.config)
+
+
+def build_data(recipe: Recipe, split: str, *, augment: bool) -> tuple[Samples, Collate]:
+    """One split of the recipe's data."""
+    data, collate = recipe.system.load(recipe.system.data)(recipe.config, split, augment=augment)
+    data.seed = recipe.config.seed
+    return data, collate
+
+
+def build_training_data(recipe: Recipe, overfit: int | None = None) -> tuple[Samples, Samples, Collate]:
+    """Training and validation data; `overfit` takes the same first samples, unaugmented, for both."""
+    config = recipe.config
+    if overfit:
+        data, collate = build_data(recipe, "train", augment=False)
+        if overfit > len(data):
+            raise UsageError(f"--overfit {overfit}: the training data has {len(data)} samples")
+        few = Subset(data, range(overfit))
+        return few, few, collate
+    train, collate = build_data(recipe, "train", augment=True)
+    if config.data.limit and config.data.limit < len(train):
+        train = Subset(train, range(config.data.limit))
+    return train, build_data(recipe, "val", augment=False)[0], collate
+
+
+def run_recipe(run: RunFolder, overrides: Sequence[str] = ()) -> Recipe:
+    """A run's config as a recipe, with overrides on top."""
+    values = run.config()
+    system = get(str(values.get("system", {}).get("name")))
+    layer = Layer(str(run.path / "config.yaml"), values)
+    return resolve_recipe(run.name, system, [layer], overrides)
+
+
+def load_run(
+    reference: str, overrides: Sequence[str] = (), *, runs_dir: str | None = None, which: str = "best"
+) -> Loaded:
+    """Open `RUN`, `RUN@best|last|final|step_N` or a checkpoint folder or file inside a run.
+
+    Args:
+        reference: what to open.
+        overrides: settings on top of the run's own.
+        runs_dir: where run names are looked up.
+        which: the checkpoint of a bare RUN.
+
+    Raises:
+        UsageError: if there is no such run.
+        CheckpointError: if it has no such checkpoint.
+    """
+    name, chosen = split_reference(reference)
+    inside = _checkpoint_inside(Path(reference))
+    if inside is not None:
+        run, folder = inside
+    else:
+        run = RunFolder.open(name, runs_root(runs_dir))
+        folder = find_checkpoint(run, chosen or which)
+    recipe = run_recipe(run, overrides)
+    task = build_task(recipe)
+    load_weights(task, folder, system=recipe.system.name)
+    return Loaded(run, recipe, task.eval(), folder)
+
+
+def _checkpoint_inside(path: Path) -> tuple[RunFolder, Path] | None:
+    """The run and checkpoint that a path inside `RUN/checkpoints/` belongs to."""
+    folder = path.parent if path.is_file() else path
+    if folder.parent.name == "checkpoints" and (folder / "meta.json").is_file():
+        return RunFolder(folder.parent.parent), folder
+    if path.is_file():
+        raise CheckpointError(
+            f"{path}: this file is not part of a run",
+            "`omma import SYSTEM FILE --recipe R --out DIR` makes a run of an original project's file",
+        )
+    return None
+
+
+def device_of(recipe: Recipe) -> torch.device:
+    """The device that the recipe asks for, or the CPU where it is not there."""
+    wanted = recipe.config.train.device
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device(wanted)

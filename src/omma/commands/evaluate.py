@@ -1,0 +1,158 @@
+"""`omma eval`: metrics of a checkpoint, or of predictions saved earlier."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omma.commands.build import Loaded, build_data, device_of, load_run
+from omma.commands.flags import read_words
+from omma.data.dataset import Collate, Samples
+from omma.data.loader import to_device
+from omma.engine.evaluate import EvalResult, evaluate
+from omma.errors import DataError, UsageError
+from omma.runs.console import RunLog
+from omma.runs.files import write_json_atomic, write_text_atomic
+from omma.runs.folder import RunFolder, runs_root, split_reference
+from omma.systems import get
+
+
+def evaluate_words(
+    reference: str, words: Sequence[str], *, runs_dir: str | None = None, **options: Any
+) -> EvalResult:
+    """`omma eval` as typed: flags of the original tool become settings; prints the table."""
+    run = (
+        RunFolder.open(split_reference(reference)[0], runs_root(runs_dir))
+        if not Path(reference).exists()
+        else None
+    )
+    system = get(run.config()["system"]["name"]) if run else None
+    overrides = read_words(words, system).overrides if system else list(words)
+    return evaluate_run(reference, overrides, runs_dir=runs_dir, **options)
+
+
+def evaluate_run(
+    reference: str,
+    overrides: Sequence[str] = (),
+    *,
+    split: str = "val",
+    predictions: Path | None = None,
+    studies: Sequence[str] = (),
+    runs_dir: str | None = None,
+    quiet: bool = False,
+) -> EvalResult:
+    """Evaluate RUN, RUN@WHICH or a checkpoint on one split and write `eval/<split>/`.
+
+    Args:
+        reference: what to evaluate; a bare RUN means its best checkpoint.
+        overrides: settings on top of the run's own.
+        split: part of the data set.
+        predictions: folder of arrays that `omma predict` saved; they are scored instead of new predictions.
+        studies: names of further studies, such as "robustness".
+        runs_dir: where run names are looked up.
+        quiet: print nothing.
+
+    Returns:
+        metrics and rows by sample and class.
+    """
+    loaded = load_run(reference, overrides, runs_dir=runs_dir)
+    _check_studies(loaded, studies)
+    console = RunLog(None, quiet=quiet)
+    data, collate = build_data(loaded.recipe, split, augment=False)
+    task = loaded.task.to(device_of(loaded.recipe))
+    if predictions is not None:
+        result = _score_predictions(loaded, data, collate, predictions)
+    else:
+        result = evaluate(task, data, collate, console=console, **_loader_options(loaded))
+    folder = loaded.run.eval_dir(split)
+    _write(folder, result, loaded, split, len(data), predictions)
+    console.line(
+        _table(result, f"{loaded.run.name} ({loaded.checkpoint.name}) on {split}, {len(data)} samples")
+    )
+    for name in studies:
+        study = loaded.recipe.system.load(loaded.recipe.system.studies[name])
+        for key, curve in study(task, loaded.recipe.config, data, collate, console).items():
+            write_json_atomic(folder / "studies" / f"{key}.json", curve)
+    console.line(f"written to {folder}")
+    return result
+
+
+def _loader_options(loaded: Loaded) -> dict[str, Any]:
+    config = loaded.recipe.config
+    size = config.validation.batch_size or config.train.batch_size
+    return {
+        "batch_size": size if isinstance(size, int) else 1,
+        "workers": config.train.workers,
+        "device": device_of(loaded.recipe),
+        "precision": config.train.precision,
+    }
+
+
+def _check_studies(loaded: Loaded, studies: Sequence[str]) -> None:
+    known = loaded.recipe.system.studies
+    unknown = [name for name in studies if name not in known]
+    if unknown:
+        raise UsageError(
+            f"--study {unknown[0]}: {loaded.recipe.system.name} has {', '.join(known) or 'no studies'}"
+        )
+
+
+def _score_predictions(loaded: Loaded, data: Samples, collate: Collate, folder: Path) -> EvalResult:
+    """Meters over saved arrays; every sample of the split needs its file."""
+    import torch
+
+    meters = loaded.task.meters()
+    with torch.no_grad():
+        for arrays, batch in _pairs(data, collate, folder):
+            loaded.task.score(arrays, to_device(batch, loaded.task.device), meters)
+    return EvalResult.from_meters(meters)
+
+
+def _pairs(
+    data: Samples, collate: Collate, folder: Path
+) -> Iterator[tuple[dict[str, np.ndarray], dict[str, Any]]]:
+    for index in range(len(data)):
+        file = folder / f"sample_{index:04d}.npz"
+        if not file.is_file():
+            raise DataError(
+                f"{file}: no prediction for sample {index} ({data.name(index)})",
+                f"`omma predict RUN --indices 0-{len(data) - 1} --out {folder}` writes all of them",
+            )
+        with np.load(file, allow_pickle=False) as arrays:
+            yield dict(arrays), collate([data[index]])
+
+
+def _write(
+    folder: Path, result: EvalResult, loaded: Loaded, split: str, num_samples: int, predictions: Path | None
+) -> None:
+    about = {
+        "format_version": 1,
+        "split": split,
+        "checkpoint": loaded.checkpoint.name,
+        "samples": num_samples,
+        "predictions": str(predictions) if predictions else None,
+        "metrics": result.metrics,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json_atomic(folder / "metrics.json", about)
+    for name, rows in (("per_class", result.per_class), ("per_sample", result.per_sample)):
+        if rows:
+            write_text_atomic(folder / f"{name}.csv", _csv(rows))
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _table(result: EvalResult, title: str) -> str:
+    width = max(len(name) for name in result.metrics)
+    return "\n".join([title, *(f"  {name:<{width}}  {value:.4f}" for name, value in result.metrics.items())])

@@ -1,0 +1,144 @@
+"""`omma predict`: pictures and arrays, several runs side by side."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from omma.commands.build import Loaded, build_data, device_of, load_run
+from omma.data.dataset import Collate, Samples
+from omma.data.loader import to_device
+from omma.engine.task import Prediction
+from omma.errors import UsageError
+from omma.runs.console import RunLog
+from omma.runs.folder import RunFolder
+from omma.viz.image import save_png
+from omma.viz.video import save_video
+
+
+def predict(
+    runs: Sequence[str],
+    out: Path,
+    *,
+    indices: str | None = None,
+    inputs: Sequence[str] = (),
+    split: str = "val",
+    video: Path | None = None,
+    overrides: Sequence[str] = (),
+    runs_dir: str | None = None,
+    quiet: bool = False,
+) -> list[Path]:
+    """Draw `sample_0010.png` for each sample and save the arrays as .npz.
+
+    Args:
+        runs: RUN or RUN@WHICH; several are drawn into the same pictures.
+        out: folder to write to.
+        indices: samples of the split, such as "0,10" or "0-39:2"; default the first four.
+        inputs: files of the user's own, instead of samples of the split.
+        split: part of the data set.
+        video: also write all pictures into this .gif or .mp4.
+        overrides: settings on top of each run's own, such as data.root=PATH.
+        runs_dir: where run names are looked up.
+        quiet: print nothing.
+
+    Returns:
+        the pictures.
+    """
+    if indices and inputs:
+        raise UsageError("give --indices or --input, not both")
+    loaded = [load_run(run, overrides, runs_dir=runs_dir) for run in runs]
+    if len({item.recipe.system.name for item in loaded}) > 1:
+        raise UsageError("the runs are of different systems; their predictions cannot share a picture")
+    sources = [_source(item, inputs, split) for item in loaded]
+    chosen = parse_indices(indices, len(sources[0][0])) if not inputs else list(range(len(sources[0][0])))
+    console = RunLog(None, quiet=quiet)
+    out.mkdir(parents=True, exist_ok=True)
+    pictures, frames = [], []
+    with console.progress(len(chosen), label="predict") as bar:
+        for done, index in enumerate(chosen, 1):
+            predictions = _predict_all(loaded, sources, index)
+            pictures.append(_save(out, index, predictions))
+            if video:
+                frames.append(_draw(predictions))
+            bar.update(done)
+    if video:
+        save_video(video, frames, fps=4)
+    console.line(f"{len(pictures)} pictures in {out}")
+    return pictures
+
+
+def draw_samples(run: RunFolder, *, count: int) -> list[Path]:
+    """Pictures of evenly spread validation samples from the best checkpoint, in the run's `vis/`."""
+    loaded = load_run(str(run.path))
+    source = build_data(loaded.recipe, "val", augment=False)
+    spread = sorted({round(i) for i in np.linspace(0, len(source[0]) - 1, min(count, len(source[0])))})
+    run.vis.mkdir(exist_ok=True)
+    return [_save(run.vis, index, _predict_all([loaded], [source], index), arrays=False) for index in spread]
+
+
+def parse_indices(text: str | None, num_samples: int) -> list[int]:
+    """`0,10`, `0-39`, `0-39:2` or `all` -> sample indices; without a text the first four.
+
+    Raises:
+        UsageError: for a text of another form or an index outside the split.
+    """
+    if text is None:
+        return list(range(min(4, num_samples)))
+    if text == "all":
+        return list(range(num_samples))
+    chosen: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+)(?::(\d+))?)?\s*", part)
+        if not match:
+            raise UsageError(f"--indices {text}: expected 0,10 or 0-39 or 0-39:2 or all")
+        first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
+        chosen += range(first, last + 1, step)
+    outside = [index for index in chosen if index >= num_samples]
+    if outside:
+        raise UsageError(f"--indices: {outside[0]} is outside; the split has samples 0 to {num_samples - 1}")
+    return chosen
+
+
+def _source(loaded: Loaded, inputs: Sequence[str], split: str) -> tuple[Samples, Collate]:
+    recipe = loaded.recipe
+    if not inputs:
+        return build_data(recipe, split, augment=False)
+    if recipe.system.inputs is None:
+        raise UsageError(f"{recipe.system.name} has no --input; use --indices")
+    return recipe.system.load(recipe.system.inputs)(recipe.config, [Path(file) for file in inputs])
+
+
+def _predict_all(
+    loaded: Sequence[Loaded], sources: Sequence[tuple[Samples, Collate]], index: int
+) -> list[tuple[str, Prediction]]:
+    return list(_predictions(loaded, sources, index))
+
+
+def _predictions(loaded: Sequence[Loaded], sources: Any, index: int) -> Iterator[tuple[str, Prediction]]:
+    for item, (data, collate) in zip(loaded, sources, strict=True):
+        device = device_of(item.recipe)
+        with torch.no_grad():
+            yield item.run.name, item.task.to(device).predict(to_device(collate([data[index]]), device))
+
+
+def _draw(predictions: Sequence[tuple[str, Prediction]]) -> np.ndarray:
+    drawer = predictions[0][1].drawer
+    assert drawer is not None
+    return drawer(predictions)
+
+
+def _save(
+    out: Path, index: int, predictions: Sequence[tuple[str, Prediction]], *, arrays: bool = True
+) -> Path:
+    """One picture; arrays as sample_0010.npz, or sample_0010_RUN.npz where there are several runs."""
+    picture = out / f"sample_{index:04d}.png"
+    save_png(picture, _draw(predictions))
+    for name, prediction in predictions if arrays else ():
+        stem = picture.stem if len(predictions) == 1 else f"{picture.stem}_{name}"
+        np.savez_compressed(out / f"{stem}.npz", **prediction.arrays)
+    return picture

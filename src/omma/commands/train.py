@@ -1,0 +1,323 @@
+"""`omma train` and `omma resume`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omma.commands.flags import read_words
+from omma.errors import OmmaError, UsageError
+from omma.runs.console import RunLog
+from omma.runs.files import write_json_atomic
+from omma.runs.folder import RunFolder, default_name, runs_root
+from omma.runs.provenance import write_provenance
+from omma.systems import System, get
+from omma.systems.recipes import Recipe, open_recipe
+
+if TYPE_CHECKING:
+    from omma.engine.task import Task
+
+RESUME_KEYS = ("train.length", "train.workers", "train.device", "train.early_stop", "data.root")
+RESUME_SECTIONS = ("validate.", "save.", "log.")
+_OWN_OPTIONS = ("--name", "--smoke", "--overfit", "--init", "--resume", "--overwrite", "--runs-dir")
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a training starts; kept in the run folder so that every process and every resume starts alike.
+
+    Args:
+        overfit: train and validate on the same first samples.
+        init: run or file that the weights come from.
+        resume_file: checkpoint of the original tool to continue from.
+    """
+
+    overfit: int | None = None
+    init: str | None = None
+    resume_file: str | None = None
+
+
+def train_words(recipe: str, words: Sequence[str], *, resume: str | None = None, **options: Any) -> RunFolder:
+    """`omma train` as typed: flags of the original tools become settings, `--resume RUN` resumes."""
+    from omma.systems.recipes import find_recipe
+
+    system = system_of(recipe, options.get("runs_dir"))
+    read = read_words(words, system, _OWN_OPTIONS)
+    for line in read.read_as:
+        print(f"read {line}")  # noqa: T201
+    find_recipe(recipe, runs_root(options.get("runs_dir")))
+    resume = resume or read.options.get("resume")
+    if "name" in read.options and not options.get("name"):
+        folder = Path(read.options["name"])
+        options |= {"name": folder.name, "runs_dir": str(folder.parent)}
+    if resume and not Path(resume).is_file():
+        from omma.commands.train import resume as resume_run
+
+        return resume_run(resume, read.overrides, runs_dir=options.get("runs_dir"))
+    return train(recipe, read.overrides, resume_file=resume, **options)
+
+
+def train(
+    recipe: str,
+    overrides: Sequence[str] = (),
+    *,
+    name: str | None = None,
+    smoke: int | None = None,
+    overfit: int | None = None,
+    init: str | None = None,
+    resume_file: str | None = None,
+    overwrite: bool = False,
+    runs_dir: str | None = None,
+    quiet: bool = False,
+) -> RunFolder:
+    """Train a recipe in a new run folder.
+
+    Args:
+        recipe: `system/recipe`, a .yaml file or a run folder.
+        overrides: `key.path=value` words.
+        name: of the run; default `<system>-<recipe>-<time>`.
+        smoke: a trial of so many steps.
+        overfit: train and validate on the same so many samples, without augmentation.
+        init: RUN or FILE whose weights the training starts from.
+        resume_file: checkpoint file of the original tool whose training is continued.
+        overwrite: move an existing run of that name aside.
+        runs_dir: where the run folder is made.
+        quiet: write log.txt only.
+
+    Returns:
+        the run folder, finished.
+
+    Raises:
+        OmmaError: see its sub-classes for what can go wrong.
+    """
+    from omma.engine.launch import world
+
+    root = runs_root(runs_dir)
+    found = open_recipe(recipe, [*_smoke_overrides(smoke), *overrides], runs_root=root)
+    processes = world()
+    if processes.size > 1 and name is None:
+        raise UsageError("several processes need one --name", "add --name NAME, the same for all")
+    folder_name = name or default_name(found.system.name, found.name.rpartition("/")[2])
+    start = Start(overfit, init, resume_file)
+    if processes.rank == 0:
+        found = _with_batch_size(found)
+        run = _new_run(found, root, folder_name, start, overwrite=overwrite)
+    else:
+        run = _wait_for_run(root / folder_name)
+    return _go(run, quiet=quiet)
+
+
+def resume(
+    run: str, overrides: Sequence[str] = (), *, runs_dir: str | None = None, quiet: bool = False
+) -> RunFolder:
+    """Continue a run exactly where it stopped; the same bits on a CPU as if it had not stopped.
+
+    Args:
+        run: its folder or name.
+        overrides: settings that a resume may change: length, workers, device, validation, saving, logging.
+        runs_dir: where run names are looked up.
+        quiet: write log.txt only.
+
+    Raises:
+        UsageError: for a finished or a live run, or a setting that would change what was trained.
+    """
+    from omma.commands.build import run_recipe
+    from omma.engine.launch import world
+
+    folder = RunFolder.open(run, runs_root(runs_dir))
+    if world().rank == 0:
+        _check_resumable(folder, overrides)
+        if overrides:
+            _rewrite_config(folder, run_recipe(folder, overrides))
+    return _go(folder, quiet=quiet)
+
+
+def _go(run: RunFolder, *, quiet: bool) -> RunFolder:
+    """Train a run folder from its last checkpoint, in this process or in several."""
+    from omma.commands.build import run_recipe
+    from omma.engine.launch import run_workers, world
+
+    recipe = run_recipe(run)
+    if recipe.config.train.devices > 1 and world().size == 1:
+        code = run_workers(["train-worker", str(run.path)], recipe.config.train.devices)
+        if code:
+            raise _WorkerError(
+                f"{run.name}: a training process stopped with code {code}; {run.log_file}", code=code
+            )
+        return run
+    train_in(run, recipe, quiet=quiet)
+    return run
+
+
+class _WorkerError(OmmaError):
+    """Training processes ended with this code; each has said why."""
+
+    def __init__(self, message: str, *, code: int) -> None:
+        super().__init__(message)
+        self.exit_code = code
+
+
+def train_in(run: RunFolder, recipe: Recipe, *, quiet: bool = False) -> None:
+    """Train in this process; afterwards the first process draws samples and writes the report."""
+    from omma.commands.build import build_task, build_training_data
+    from omma.data.fingerprint import fingerprint
+    from omma.engine.launch import world
+    from omma.engine.loop import fit
+
+    start = Start(**run.status().get("start", {}))
+    first = world().rank == 0
+    console = RunLog(run.log_file if first else None, quiet=quiet or not first)
+    try:
+        train_data, val_data, collate = build_training_data(recipe, start.overfit)
+        task = build_task(recipe)
+        if first:
+            write_json_atomic(
+                run.path / "data.json", {"train": fingerprint(train_data), "val": fingerprint(val_data)}
+            )
+            _welcome(recipe, run, console, len(train_data), len(val_data), task)
+        _initialise(task, recipe, start, run, console)
+        fit(
+            task,
+            train_data,
+            val_data,
+            collate,
+            recipe.config,
+            run,
+            best=recipe.system.best,
+            console=console,
+            memory_keys=recipe.system.memory_keys,
+            reference_writer=_reference_writer(recipe, run),
+        )
+    except OmmaError as error:
+        if first:
+            console.line(f"stopped: {error.message}")
+            if run.status()["state"] != "preempted":
+                run.set_status("failed", error=error.message)
+        raise
+    if first:
+        _finish(run, recipe, console)
+
+
+def _finish(run: RunFolder, recipe: Recipe, console: RunLog) -> None:
+    from omma.commands.predict import draw_samples
+    from omma.report.run import build_report
+
+    draw_samples(run, count=4)
+    page = build_report(run)
+    console.line(f"report: {page}")
+
+
+def _welcome(
+    recipe: Recipe, run: RunFolder, console: RunLog, num_train: int, num_val: int, task: Task
+) -> None:
+    config = recipe.config
+    parameters = sum(parameter.numel() for parameter in task.parameters())
+    console.line(f"{run.name}: {recipe.system.name}, {parameters / 1e6:.2f} M parameters, seed {config.seed}")
+    console.line(f"data: {num_train} training and {num_val} validation samples in {config.data.root}")
+    console.line(f"run folder: {run.path}")
+
+
+def _smoke_overrides(steps: int | None) -> list[str]:
+    if steps is None:
+        return []
+    return [
+        f"train.length={steps}", f"validate.every={max(1, steps // 2)}", "validate.limit=8",
+        f"save.every={max(1, steps // 2)}", "log.every=1",
+    ]  # fmt: skip
+
+
+def _with_batch_size(recipe: Recipe) -> Recipe:
+    """With train.batch_size=auto: the largest batch that fits, written into the config."""
+    if recipe.config.train.batch_size != "auto":
+        return recipe
+    from dataclasses import replace
+
+    from omma.engine.memory import find_batch_size
+
+    size = find_batch_size(recipe.config.as_dict())
+    print(f"train.batch_size=auto found {size}")  # noqa: T201
+    train_section = recipe.config.train.model_copy(update={"batch_size": size})
+    return replace(recipe, config=recipe.config.model_copy(update={"train": train_section}))
+
+
+def _new_run(recipe: Recipe, root: Path, name: str, start: Start, *, overwrite: bool) -> RunFolder:
+    """Check that the data can be opened, then make the run folder: a mistake leaves nothing behind."""
+    from omma.commands.build import build_training_data
+
+    build_training_data(recipe, start.overfit)
+    run = RunFolder.create(
+        root, name, config=recipe.config.as_dict(), command=["omma", *sys.argv[1:]], overwrite=overwrite
+    )
+    write_provenance(run)
+    run.set_status("created", start=vars(start), recipe=recipe.name, launch=_launch_id())
+    return run
+
+
+def _launch_id() -> str:
+    """What all processes of one start have in common."""
+    return ":".join(os.environ.get(key, "") for key in ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"))
+
+
+def _wait_for_run(path: Path, seconds: float = 60.0) -> RunFolder:
+    """The folder that the first process makes."""
+    deadline = time.monotonic() + seconds
+    run = RunFolder(path)
+    while not (run.is_run() and run.status().get("launch") == _launch_id()):
+        if time.monotonic() > deadline:
+            raise UsageError(f"{path}: the first process has not made the run folder")
+        time.sleep(0.1)
+    return run
+
+
+def _check_resumable(run: RunFolder, overrides: Sequence[str]) -> None:
+    refused = [word for word in overrides if not word.startswith((*RESUME_KEYS, *RESUME_SECTIONS))]
+    if refused:
+        raise UsageError(
+            f"{run.name}: a resume cannot change {', '.join(refused)}",
+            f"start a new run from its weights: `omma train {run.path} {refused[0]} --init {run.name}`",
+        )
+    if run.is_live():
+        raise UsageError(f"{run.name} is training right now", f"`omma status {run.name}` shows it")
+    longer = any(word.startswith("train.length=") for word in overrides)
+    if run.status()["state"] == "finished" and not longer:
+        raise UsageError(
+            f"{run.name} has finished", f"to go on: `omma resume {run.name} train.length=LONGER`"
+        )
+
+
+def _rewrite_config(run: RunFolder, recipe: Recipe) -> None:
+    from omma.runs.files import write_text_atomic
+    from omma.runs.folder import config_text
+
+    write_text_atomic(run.path / "config.yaml", config_text(recipe.config.as_dict()))
+
+
+def _initialise(task: Task, recipe: Recipe, start: Start, run: RunFolder, console: RunLog) -> None:
+    """Weights from --init, unless the run has a checkpoint of its own already."""
+    from omma.commands.weights import load_initial_weights
+    from omma.engine.checkpoint import find_last
+
+    source = start.init or start.resume_file
+    if source and find_last(run) is None:
+        load_initial_weights(task, recipe, source, console)
+
+
+def _reference_writer(recipe: Recipe, run: RunFolder) -> Any:
+    """A function that writes checkpoints in the original project's format, if the recipe asks for it."""
+    if not recipe.config.save.reference or recipe.system.convert is None:
+        return None
+    module = recipe.system.load(recipe.system.convert)
+    return lambda task, state: module.write_training_file(run.path, task, state)
+
+
+def system_of(recipe: str, runs_dir: str | None) -> System:
+    """The system of a recipe argument, whose flags are understood."""
+    from omma.systems import systems
+
+    name = recipe.partition("/")[0]
+    return get(name) if name in systems() else open_recipe(recipe, runs_root=runs_root(runs_dir)).system

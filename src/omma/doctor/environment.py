@@ -1,0 +1,126 @@
+"""Checks of the machine and the installation; runs even where torch is broken or missing."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from omma.errors import Finding
+
+_REQUIRED = (
+    "torch",
+    "torchvision",
+    "timm",
+    "lightning",
+    "cv2",
+    "numpy",
+    "scipy",
+    "matplotlib",
+    "PIL",
+    "safetensors",
+)
+_OPTIONAL = {
+    "embreex": ("ray casting of `omma world` and `omma demo`", "pip install embreex"),
+    "onnxruntime": ("`omma export --format onnx`", 'pip install "omma[export]"'),
+    "wandb": ("log.wandb", 'pip install "omma[wandb]"'),
+}
+_MIN_FREE_GIB = 5.0
+
+
+def check_environment(folder: Path) -> list[Finding]:
+    """Python, packages, device, memory, disk and temporary files.
+
+    Args:
+        folder: where runs will be written; its disk is looked at.
+    """
+    return [*_python(), *_packages(), *_device(), *_memory(), *_disk(folder)]
+
+
+def _python() -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("ok", f"Python {version}")
+
+
+def _packages() -> Iterator[Finding]:
+    broken = []
+    for name in _REQUIRED:
+        # a broken binary can end the interpreter, so each import runs in a process of its own
+        done = subprocess.run(
+            [sys.executable, "-c", f"import {name}"], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            broken.append((name, (done.stderr.strip().splitlines() or ["the interpreter crashed"])[-1]))
+    for name, reason in broken:
+        yield Finding(
+            "error",
+            f"{name} cannot be imported",
+            reason,
+            f"reinstall it: pip install --force-reinstall {name}",
+        )
+    if not broken:
+        yield Finding(
+            "ok", "all required packages import", ", ".join(f"{n} {_version(n)}" for n in ("torch", "timm"))
+        )
+    for name, (use, fix) in _OPTIONAL.items():
+        if importlib.util.find_spec(name) is None:
+            yield Finding("info", f"{name} is not installed", f"needed for {use}", fix)
+
+
+def _version(name: str) -> str:
+    return importlib.metadata.version(name)
+
+
+def _device() -> Iterator[Finding]:
+    code = (
+        "import torch; n = torch.cuda.device_count() if torch.cuda.is_available() else 0; "
+        "gib = lambda i: torch.cuda.get_device_properties(i).total_memory / 2**30; "
+        "print(*[f'{torch.cuda.get_device_name(i)}, {gib(i):.0f} GiB' for i in range(n)], sep='\\n')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    names = [line for line in done.stdout.splitlines() if line]
+    if names:
+        yield Finding("ok", f"{len(names)} GPU", "; ".join(names))
+        return
+    has_driver = shutil.which("nvidia-smi") is not None
+    yield Finding(
+        "warning" if has_driver else "info",
+        "no GPU that PyTorch can use; training runs on the CPU",
+        f"{os.cpu_count()} cores",
+        "a driver is installed: check that it fits PyTorch's CUDA version" if has_driver else "",
+    )
+
+
+def _memory() -> Iterator[Finding]:
+    file = Path("/proc/meminfo")
+    if not file.is_file():
+        return
+    sizes = dict(line.split(":") for line in file.read_text(encoding="utf-8").splitlines())
+    available = int(sizes["MemAvailable"].split()[0]) / 2**20
+    if available < 2:
+        yield Finding(
+            "warning", f"{available:.1f} GiB of memory available", fix="close other programs; train.workers=0"
+        )
+    else:
+        yield Finding("ok", f"{available:.1f} GiB of memory available")
+
+
+def _disk(folder: Path) -> Iterator[Finding]:
+    existing = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        yield Finding("error", f"{existing} cannot be written to", fix="give --runs-dir or set OMMA_RUNS")
+        return
+    free = shutil.disk_usage(existing).free / 2**30
+    if free < _MIN_FREE_GIB:
+        yield Finding(
+            "warning",
+            f"{free:.1f} GiB free for runs in {existing}",
+            fix="save.keep_last=1, or runs elsewhere: OMMA_RUNS",
+        )
+    else:
+        yield Finding("ok", f"{free:.0f} GiB free for runs in {existing}")
