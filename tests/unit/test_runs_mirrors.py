@@ -65,6 +65,15 @@ class FakeWandb(types.ModuleType):
         self.inits: list[dict] = []
         self.logged: list[tuple[int, dict]] = []
 
+        self.torn_down = False
+
+    @staticmethod
+    def Settings(**settings: object) -> dict:
+        return settings
+
+    def teardown(self) -> None:
+        self.torn_down = True
+
     def init(self, **options: object) -> "FakeWandb":
         self.inits.append(options)
         if options["mode"] == "online" and not self.reachable:
@@ -95,6 +104,7 @@ def test_wandb_gets_rows_under_the_same_tags(run: RunFolder, monkeypatch: pytest
     (options,) = fake.inits
     assert (options["project"], options["entity"], options["name"]) == ("p", "e", "실행 1")
     assert options["config"] == {"seed": 3}
+    assert options["settings"]["symlink"] is False
 
 
 def test_a_resume_continues_the_same_wandb_run(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,6 +121,7 @@ def test_no_network_is_one_line_and_offline(
 ) -> None:
     fake = open_wandb(run, monkeypatch, reachable=False, log=RunLog(run.log_file))
     assert [options["mode"] for options in fake.inits] == ["online", "offline"]
+    assert fake.torn_down
     assert fake.logged
     (line,) = run.log_file.read_text(encoding="utf-8").splitlines()
     assert "no route to host" in line

@@ -75,6 +75,7 @@ class WandbMirror:
     """
 
     def __init__(self, run: RunFolder, settings: Wandb, console: RunLog) -> None:
+        self._folder = run.path / "wandb"
         try:
             import wandb
         except ImportError as error:
@@ -90,6 +91,7 @@ class WandbMirror:
             "resume": "allow",
             "dir": str(run.path),
             "config": run.config(),
+            "settings": wandb.Settings(init_timeout=20, symlink=False),
         }
         try:
             self._run = wandb.init(mode=settings.mode, **options)
@@ -98,6 +100,7 @@ class WandbMirror:
             console.line(
                 f"wandb: not reachable ({reason}); going on offline, send it later with `wandb sync`"
             )
+            wandb.teardown()  # the failed attempt still holds the run id
             self._run = wandb.init(mode="offline", **options)
 
     def write(self, *, step: int, epoch: int, phase: str, values: Mapping[str, float | None]) -> None:
@@ -107,6 +110,9 @@ class WandbMirror:
     def close(self) -> None:
         """See Mirror."""
         self._run.finish()
+        for path in self._folder.rglob("*"):
+            if path.is_symlink():  # its own log; run folders stay free of links so that they copy to any disk
+                path.unlink()
 
 
 def open_mirrors(run: RunFolder, log: Log, resume_step: int | None, *, console: RunLog) -> list[Mirror]:
