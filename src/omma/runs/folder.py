@@ -28,6 +28,11 @@ STOPPED = "stopped (no heartbeat)"
 _SILENCE = timedelta(seconds=60)
 
 
+def config_text(config: dict[str, Any]) -> str:
+    """The content of config.yaml, which is a recipe."""
+    return "# yaml: omma run config\n" + dump_yaml(config)
+
+
 def _command_text(command: Sequence[str]) -> str:
     line = subprocess.list2cmdline(command) if os.name == "nt" else shlex.join(command)
     return f"{line}\n# working directory: {Path.cwd()}\n"
@@ -104,7 +109,7 @@ class RunFolder:
                 f"{run.path}: the run folder cannot be made ({error.strerror})",
                 "give another --name or --runs-dir",
             ) from error
-        write_text_atomic(run.path / "config.yaml", "# yaml: omma run config\n" + dump_yaml(config))
+        write_text_atomic(run.path / "config.yaml", config_text(config))
         write_text_atomic(run.path / "command.txt", _command_text(command))
         run.set_status("created", created=_now().isoformat(timespec="seconds"))
         return run
