@@ -193,6 +193,14 @@ def resume(run: RunArg, words: Words = None, runs_dir: RunsDir = None) -> None:
     resume_run(run, words or [], runs_dir=runs_dir)
 
 
+@app.command("train-worker", hidden=True)
+def train_worker(run: RunArg) -> None:
+    """One process of a training on several devices; started by `omma train`."""
+    from omma.commands.train import train_worker as work
+
+    work(run)
+
+
 @app.command("eval", context_settings=_WITH_FLAGS)
 def evaluate(
     run: Annotated[

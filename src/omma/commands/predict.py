@@ -17,6 +17,7 @@ from omma.engine.task import Prediction
 from omma.errors import UsageError
 from omma.runs.console import RunLog
 from omma.runs.folder import RunFolder
+from omma.systems.recipes import Recipe
 from omma.viz.image import save_png
 from omma.viz.video import save_video
 
@@ -104,13 +105,21 @@ def parse_indices(text: str | None, num_samples: int) -> list[int]:
     return chosen
 
 
-def _source(loaded: Loaded, inputs: Sequence[str], split: str) -> tuple[Samples, Collate]:
-    recipe = loaded.recipe
-    if not inputs:
-        return build_data(recipe, split, augment=False)
+def predict_files(recipe: Recipe, files: Sequence[str | Path]) -> tuple[Samples, Collate]:
+    """The user's own files as a data set.
+
+    Raises:
+        UsageError: if the system takes no files.
+    """
     if recipe.system.inputs is None:
         raise UsageError(f"{recipe.system.name} has no --input; use --indices")
-    return recipe.system.load(recipe.system.inputs)(recipe.config, [Path(file) for file in inputs])
+    return recipe.system.load(recipe.system.inputs)(recipe.config, [Path(file) for file in files])
+
+
+def _source(loaded: Loaded, inputs: Sequence[str], split: str) -> tuple[Samples, Collate]:
+    if inputs:
+        return predict_files(loaded.recipe, inputs)
+    return build_data(loaded.recipe, split, augment=False)
 
 
 def _predict_all(

@@ -137,6 +137,14 @@ def resume(
     return _go(folder, quiet=quiet)
 
 
+def train_worker(path: str) -> None:
+    """One process of several: train the run folder that the parent process has made."""
+    from omma.commands.build import run_recipe
+
+    run = RunFolder(Path(path))
+    train_in(run, run_recipe(run))
+
+
 def _go(run: RunFolder, *, quiet: bool) -> RunFolder:
     """Train a run folder from its last checkpoint, in this process or in several."""
     from omma.commands.build import run_recipe

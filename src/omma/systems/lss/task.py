@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from omma.core.grid import distance_rings
+from omma.core.losses import binary_cross_entropy, focal_loss
 from omma.core.meter import MeanMeter, Meter
 from omma.core.metrics import BinaryIoUMeter, batch_iou
 from omma.engine.task import Batch, Prediction, StepInfo, Task
 from omma.systems.lss.config import LSSConfig
-from omma.systems.lss.loss import segmentation_loss
 from omma.systems.lss.model import build_model
 from omma.systems.lss.viz import draw
 
@@ -116,9 +116,13 @@ class LSSTask(Task):
         return [self.model.camencode, self.model.bevencode]
 
     def _loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        return segmentation_loss(
-            logits, batch["target"], self.config.system.loss, self.classes, mask=batch.get("mask")
-        )
+        loss, target = self.config.system.loss, batch["target"]
+        weights = [loss.class_weights.get(name, 1.0) for name in self.classes]
+        class_weights = logits.new_tensor(weights) if loss.class_weights else None
+        options = {"class_weights": class_weights, "mask": batch.get("mask")}
+        if loss.name == "focal":
+            return focal_loss(logits, target, gamma=loss.gamma, alpha=loss.alpha, **options)
+        return binary_cross_entropy(logits, target, pos_weight=loss.pos_weight, **options)
 
     def _score(self, logits: Tensor, batch: Batch, meters: Mapping[str, Meter]) -> None:
         meters["loss"].update(float(self._loss(logits, batch)), len(logits))
