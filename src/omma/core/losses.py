@@ -1,0 +1,77 @@
+"""Losses over label maps. Users: lss, diffbev."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def binary_cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    pos_weight: float = 1.0,
+    class_weights: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Mean of -[p y log s(z) + (1 - y) log(1 - s(z))] with p = `pos_weight`, over counted cells and classes.
+
+    Args:
+        logits: (B, C, X, Y).
+        target: same shape, in [0, 1].
+        pos_weight: weight of occupied cells.
+        class_weights: factor of every class, (C,).
+        mask: cells that count, bool, (B, 1 or C, X, Y); without any the loss is 0.
+
+    Returns:
+        Scalar, float32 at least.
+    """
+    logits, target = _at_least_float32(logits), _at_least_float32(target)
+    weight = logits.new_tensor(pos_weight)
+    loss = F.binary_cross_entropy_with_logits(logits, target, pos_weight=weight, reduction="none")
+    return _mean(loss, class_weights, mask)
+
+
+def focal_loss(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    gamma: float = 2.0,
+    alpha: float | None = None,
+    class_weights: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Cross-entropy weighted by (1 - p_t)^gamma, p_t the probability of the truth (arXiv 1708.02002).
+
+    Args:
+        logits: (B, C, X, Y).
+        target: same shape, 0 or 1.
+        gamma: how much less cells count that are right already; 0 is cross-entropy.
+        alpha: weight of occupied cells, 1 - alpha that of empty ones; None: both 1.
+        class_weights: factor of every class, (C,).
+        mask: cells that count, bool, (B, 1 or C, X, Y); without any the loss is 0.
+
+    Returns:
+        Scalar, float32 at least.
+    """
+    logits, target = _at_least_float32(logits), _at_least_float32(target)
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    wrong = (-torch.expm1(-cross_entropy)).clamp(min=1e-8)  # 1 - p_t; at 0 a gamma < 1 has no gradient
+    loss = wrong**gamma * cross_entropy
+    if alpha is not None:
+        loss = loss * (alpha * target + (1.0 - alpha) * (1.0 - target))
+    return _mean(loss, class_weights, mask)
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def _mean(loss: Tensor, class_weights: Tensor | None, mask: Tensor | None) -> Tensor:
+    if class_weights is not None:
+        loss = loss * class_weights.to(loss).view(-1, 1, 1)
+    if mask is None:
+        return loss.mean()
+    counted = mask.expand_as(loss)
+    return torch.where(counted, loss, 0.0).sum() / counted.sum().clamp(min=1)
