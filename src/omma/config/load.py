@@ -174,7 +174,7 @@ def _source(key: str, sources: Mapping[str, str]) -> str:
     """The source of a key, of an element inside it, or of the value that it is an element of."""
     if key in sources:
         return sources[key]
-    for known, source in reversed(sources.items()):
+    for known, source in reversed(list(sources.items())):
         if known.startswith(f"{key}.") or key.startswith(f"{known}."):
             return source
     return "default"
