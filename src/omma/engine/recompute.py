@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -12,17 +12,18 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from omma.engine.task import Task
 
-def recompute_activations(blocks: Iterable[nn.Module]) -> None:
-    """Wrap the forward of each block so that its activations are recomputed in the backward pass.
+
+def recompute_activations(task: Task) -> None:
+    """Wrap the forward of each of `task.checkpoint_blocks()`: the backward pass recomputes its activations.
 
     Names in the state dict, losses and batch norm statistics stay the same.
 
     Args:
-        blocks: modules, none inside another, from `Task.checkpoint_blocks`.
-
+        task: names its blocks, none inside another.
     """
-    for block in blocks:
+    for block in task.checkpoint_blocks():
         block.forward = functools.partial(_forward, block, block.forward)
 
 
