@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib import colormaps
@@ -29,6 +30,7 @@ from omma.viz.image import (
 )
 
 Range = tuple[float, float]
+Cells = TypeVar("Cells", bound=NDArray[Any])
 Legend = Sequence[tuple[str, Colour]]
 
 TRUTH: Colour = (214, 69, 65)
@@ -41,9 +43,9 @@ OVERLAY_LEGEND: Legend = (("ground truth", TRUTH), ("prediction", PREDICTION), (
 EGO_LENGTH_M, EGO_WIDTH_M = 4.084, 1.85
 
 
-def orient(map_xy: NDArray) -> NDArray:
-    """Turn a map (X, Y, ...) into picture rows and columns: row 0 is farthest ahead, column 0 farthest left."""
-    return map_xy[::-1, ::-1]
+def orient(map_xy: Cells) -> Cells:
+    """Turn a map (X, Y, ...) into picture rows and columns: row 0 farthest ahead, column 0 farthest left."""
+    return map_xy[::-1, ::-1]  # type: ignore[return-value]
 
 
 def class_palette(num_classes: int) -> list[Colour]:
@@ -104,7 +106,7 @@ def draw_bev(
         y_range_m: lowest and highest y of the map.
         height: of the map's area in pixels; text comes on top of it.
         title: line above.
-        legend: (label, colour) pairs, drawn below.
+        legend: (label, colour) pairs, drawn below; give pictures of one panel row the same ones.
         ego_centre_x_m: where the middle of the 4.084 m x 1.85 m vehicle lies; None draws none.
 
     Returns:
@@ -135,7 +137,7 @@ class _Canvas:
     LEFT, RIGHT, BOTTOM, LINE = 44, 12, 40, 18
 
     def __init__(self, width: int, height: int, title: str, legend: Legend) -> None:
-        top = 28 if title else 10
+        top = 30
         lines = self._legend_lines(legend, width + self.LEFT)
         size = (
             self.LEFT + width + self.RIGHT,
@@ -145,7 +147,7 @@ class _Canvas:
         self.draw = ImageDraw.Draw(self.picture)
         self.origin = (self.LEFT, top)
         self.width, self.height = width, height
-        self._text((self.LEFT, top - 8), title, "ls", size=14)
+        self._text((self.LEFT, top - 10), title, "ls", size=14)
         for index, entries in enumerate(lines):
             self._legend_line(entries, top + height + self.BOTTOM + self.LINE * index)
 
@@ -186,7 +188,7 @@ class _Canvas:
             self._text((column, bottom + 6), f"{value:g}", "ma")
         self.draw.rectangle((left, top, right, bottom), outline=GREY)
         self._text((left + self.width / 2, bottom + 21), "y (m), left is +", "ma")
-        self._text((4, top - 2), "x (m)", "ls")
+        self._text((4, top - 12), "x (m)", "ls")
 
     def ego(self, x_range_m: Range, y_range_m: Range, scale: float, centre_x_m: float) -> None:
         """The vehicle's outline with a nose that points ahead."""

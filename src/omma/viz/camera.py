@@ -1,8 +1,8 @@
 """Draw into a camera image what lies in the ego frame: bird's-eye-view cells on the ground, and 3D boxes.
 
-Everything is clipped to the view frustum in homogeneous image coordinates before the division by depth, so that
-nothing behind the camera comes out mirrored and nothing beside it wraps around.
-Frames: ego x forward, y left, z up; camera x right, y down, z forward; pixel (0, 0) is the first pixel's centre.
+Everything is clipped to the view frustum in homogeneous image coordinates before the division by depth, so
+that nothing behind the camera comes out mirrored and nothing beside it wraps around.
+Frames: ego x forward, y left, z up; camera x right, y down, z forward. Pixel (0, 0) is a pixel's centre.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class CameraView:
             rotation; last row 0 0 1); None if the image is the camera's own.
     """
 
-    intrinsics: NDArray
-    cam_T_ego: NDArray
-    img_T_sensor: NDArray | None = None
+    intrinsics: Points
+    cam_T_ego: Points  # noqa: N815
+    img_T_sensor: Points | None = None  # noqa: N815
 
     def homogeneous(self, xyz_ego: ArrayLike) -> Points:
         """Ego points (..., 3) in metres as (u * depth, v * depth, depth), shape (..., 3)."""
@@ -57,7 +57,7 @@ class CameraView:
 
 
 def _frustum(image: Image) -> Points:
-    """Planes (5, 3) whose product with (u * depth, v * depth, depth) is >= offset inside: near and four sides."""
+    """Near plane and four sides (5, 3): the product with (u * depth, v * depth, depth) is >= offset."""
     height, width = image.shape[:2]
     return np.array(
         [
@@ -118,7 +118,9 @@ def _fill(mask: Image, corners: Points, planes: Points) -> None:
         cv2.fillPoly(mask, [_fixed_point(inside)], 255, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
-def cell_corners(cells: NDArray, shape: tuple[int, int], x_range_m: Range, y_range_m: Range) -> Points:
+def cell_corners(
+    cells: NDArray[np.int64], shape: tuple[int, int], x_range_m: Range, y_range_m: Range
+) -> Points:
     """Ground corners of grid cells.
 
     Args:
@@ -184,8 +186,8 @@ def draw_boxes(
 
     Args:
         image: (H, W, 3) uint8.
-        corners_ego: (N, 8, 3) metres; corner 4 * xbit + 2 * ybit + zbit has the larger x (front), y (left), z (top)
-            of the box's own axes where the bit is 1.
+        corners_ego: (N, 8, 3) metres; corner 4 * xbit + 2 * ybit + zbit has the larger x (front), y (left),
+            z (top) of the box's own axes where the bit is 1.
         view: the camera.
         colours: one for all boxes, or one for each.
         thickness: of the lines in pixels.
@@ -194,7 +196,7 @@ def draw_boxes(
         a new image.
     """
     boxes = view.homogeneous(np.asarray(corners_ego, dtype=np.float64).reshape(-1, 8, 3))
-    each = [colours] * len(boxes) if isinstance(colours[0], int) else colours
+    each = list(np.broadcast_to(np.array(colours), (len(boxes), 3)).tolist())
     planes = _frustum(image)
     drawn = image.copy()
     for box, colour in zip(boxes, each, strict=True):

@@ -1,0 +1,197 @@
+"""Curves and bars in one consistent style, as matplotlib figures without global state."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+Curve = tuple[Sequence[float], Sequence[float]]
+
+# after Okabe and Ito: colour-blind readers tell them apart; in SVG they become var(--c0), var(--c1), ...
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f", "#8c564b")
+INK, FAINT = "#30363d", "#d0d7de"
+_CJK_FAMILIES = (
+    "Noto Sans CJK KR",
+    "NanumGothic",
+    "Apple SD Gothic Neo",
+    "Malgun Gothic",
+    "WenQuanYi Zen Hei",
+)
+_STYLE = {
+    "font.size": 9,
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": True,
+}
+
+
+@functools.cache
+def _families() -> list[str]:
+    installed = {entry.name for entry in font_manager.fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in _CJK_FAMILIES if name in installed)]
+
+
+@contextmanager
+def _style(**more: str) -> Iterator[None]:
+    """The common style; a script that no font of the system has shows as boxes, without a warning each."""
+    with mpl.rc_context({**_STYLE, "font.family": _families(), **more}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def _axes(title: str, x_label: str, y_label: str, size: tuple[float, float]) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, loc="left", color=INK, fontsize=10, fontweight="bold")
+    axes.set_xlabel(x_label, color=INK)
+    axes.set_ylabel(y_label, color=INK)
+    axes.tick_params(colors=INK)
+    axes.grid(visible=True, color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    for spine in axes.spines.values():
+        spine.set_color(FAINT)
+    return figure, axes
+
+
+def smooth(values: Sequence[float], window: int) -> np.ndarray:
+    """Centred moving mean that shrinks at both ends and leaves NaN out."""
+    numbers = np.asarray(values, dtype=np.float64)
+    valid = np.isfinite(numbers)
+    sums = np.concatenate([[0.0], np.cumsum(np.where(valid, numbers, 0.0))])
+    counts = np.concatenate([[0], np.cumsum(valid)])
+    index = np.arange(len(numbers))
+    low, high = np.maximum(index - window // 2, 0), np.minimum(index + window // 2 + 1, len(numbers))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (sums[high] - sums[low]) / (counts[high] - counts[low])
+
+
+def _wants_log(curves: Mapping[str, Curve]) -> bool:
+    """Whether all values are positive and span more than two powers of ten."""
+    values = np.concatenate([np.asarray(ys, dtype=np.float64) for _, ys in curves.values()])
+    values = values[np.isfinite(values)]
+    return bool(len(values) and values.min() > 0 and values.max() / values.min() > 100)
+
+
+def plot_curves(
+    curves: Mapping[str, Curve],
+    *,
+    title: str,
+    x_label: str = "step",
+    y_label: str = "",
+    size: tuple[float, float] = (5.4, 3.2),
+) -> Figure:
+    """Lines over one x axis; long noisy lines are drawn faint with their moving mean on top.
+
+    Args:
+        curves: name -> (x values, y values); NaN leaves a gap.
+        title: above the plot.
+        x_label: name and unit of x.
+        y_label: name and unit of y.
+        size: inches.
+
+    Returns:
+        the figure; see `save_figure` and `svg_text`.
+    """
+    with _style():
+        figure, axes = _axes(title, x_label, y_label, size)
+        for index, (name, (xs, ys)) in enumerate(curves.items()):
+            _line(axes, name, xs, ys, COLOURS[index % len(COLOURS)])
+        if _wants_log(curves):
+            axes.set_yscale("log")
+        if len(curves) > 1:
+            axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+    return figure
+
+
+def _line(axes: Axes, name: str, xs: Sequence[float], ys: Sequence[float], colour: str) -> None:
+    if len(xs) > 60:
+        axes.plot(xs, ys, color=colour, linewidth=0.7, alpha=0.3)
+        axes.plot(xs, smooth(ys, max(3, len(xs) // 25)), color=colour, linewidth=1.8, label=name)
+    else:
+        marker = "o" if len(xs) <= 30 else None
+        axes.plot(xs, ys, color=colour, linewidth=1.8, marker=marker, markersize=3.5, label=name)
+
+
+def plot_bars(
+    names: Sequence[str],
+    values: Sequence[float],
+    *,
+    title: str,
+    y_label: str = "",
+    size: tuple[float, float] = (5.4, 3.2),
+) -> Figure:
+    """Bars with their value on top, for metrics by ring, class or sector."""
+    with _style():
+        figure, axes = _axes(title, "", y_label, size)
+        axes.grid(visible=False, axis="x")
+        bars = axes.bar(range(len(names)), values, color=COLOURS[0], width=0.62)
+        axes.bar_label(bars, fmt="%.3g", color=INK, fontsize=8, padding=2)
+        crowded = max(map(len, names)) * len(names) > 60
+        axes.set_xticks(
+            range(len(names)), names, rotation=40 if crowded else 0, ha="right" if crowded else "center"
+        )
+        axes.margins(y=0.15)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path, *, dpi: int = 130) -> None:
+    """Write a figure as PNG on white; missing folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _style():
+        figure.savefig(path, format="png", dpi=dpi, facecolor="white")
+
+
+def _frame(figure: Figure) -> str:
+    """Where the axes lie in the SVG's view box (left, top, right, bottom) and what they span, as JSON."""
+    axes = figure.axes[0]
+    width, height = figure.get_size_inches() * 72
+    place = axes.get_position()
+    frame = {
+        "box": [place.x0 * width, (1 - place.y1) * height, place.x1 * width, (1 - place.y0) * height],
+        "x": axes.get_xlim(),
+        "y": axes.get_ylim(),
+        "log": axes.get_yscale() == "log",
+    }
+    return json.dumps(frame)
+
+
+def svg_text(figure: Figure, name: str) -> str:
+    """The figure as an SVG element for an HTML page: no outside references, text as text.
+
+    Ink, grid and line colours become `currentColor`, `var(--faint)`, `var(--c0)` and so on, so that the plot
+    follows a light or dark page. The attribute `data-frame` says where the axes lie, for scripts that read values off.
+
+    Args:
+        figure: from `plot_curves` or `plot_bars`.
+        name: makes the ids inside unique in the page.
+    """
+    buffer = io.StringIO()
+    with _style(**{"svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
+    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
+    svg = re.sub(r"font-family: [^;\"]*;?", "", svg)
+    view_box = re.search(r'viewBox="[^"]*"', svg)
+    assert view_box is not None
+    head = f"<svg {view_box.group()} role=\"img\" data-frame='{_frame(figure)}'>"
+    svg = head + svg[svg.index(">") + 1 :]
+    for index, colour in enumerate(COLOURS):
+        svg = svg.replace(colour, f"var(--c{index})")
+    return svg.replace(INK, "currentColor").replace(FAINT, "var(--faint)").strip()
