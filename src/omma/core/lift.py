@@ -55,6 +55,17 @@ class SplatPlan:
         """Pixel of each kept point in cell order, int64 (K,)."""
         return self.points_by_cell // self.depth_shape[2]
 
+    @cached_property
+    def filled_cells(self) -> Tensor:
+        """Cells that any point feeds, int64."""
+        return self.cell_offsets.diff().nonzero()[:, 0]
+
+    @cached_property
+    def cell_of_point(self) -> Tensor:
+        """Cell of every point, -1 = dropped, int64 (P * D,)."""
+        num_points = (len(self.pixel_offsets) - 1) * self.depth_shape[2]
+        return self.cells.new_full((num_points,), -1).index_copy_(0, self.points, self.cells)
+
 
 def plan_splat(cell_ids: Tensor, grid_size: tuple[int, int, int]) -> SplatPlan:
     """Sort the points of `cell_ids` by pixel and by cell.
@@ -65,10 +76,10 @@ def plan_splat(cell_ids: Tensor, grid_size: tuple[int, int, int]) -> SplatPlan:
     """
     B, N, D, h, w = cell_ids.shape
     num_cells = B * grid_size[0] * grid_size[1] * grid_size[2]
-    by_pixel = cell_ids.permute(0, 1, 3, 4, 2).reshape(-1, D)
+    by_pixel = cell_ids.permute(0, 1, 3, 4, 2).reshape(-1, D).contiguous()
     kept = by_pixel >= 0
     points = kept.view(-1).nonzero()[:, 0]
-    cells = by_pixel.reshape(-1)[points]
+    cells = by_pixel.view(-1)[points]
     order = torch.sort(cells, stable=True).indices
     return SplatPlan(
         depth_shape=(B, N, D, h, w),
@@ -167,9 +178,9 @@ def lift_splat(depth: Tensor, context: Tensor, plan: SplatPlan) -> Tensor:
     B, N, D, h, w = plan.depth_shape
     X, Y, _ = plan.grid_size
     with torch.autocast(depth.device.type, enabled=False):
-        rows = _full_precision(depth).permute(0, 1, 3, 4, 2).reshape(B * N * h * w, D)
-        table = _full_precision(context).permute(0, 1, 3, 4, 2).reshape(B * N * h * w, -1)
-        sums = _splat_function(depth.device.type).apply(rows, table, plan)
+        weights = _by_pixel(depth).view(B * N * h * w, D)
+        table = _by_pixel(context).view(B * N * h * w, -1)
+        sums = _splat_function(depth.device.type).apply(weights, table, plan)
     return sums.view(B, X, Y, -1).permute(0, 3, 1, 2)
 
 
@@ -198,6 +209,11 @@ def lift_splat_export(
 
 def _full_precision(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def _by_pixel(maps: Tensor) -> Tensor:
+    """(B, N, channels, h, w) in full precision as contiguous (B, N, h, w, channels)."""
+    return _full_precision(maps).permute(0, 1, 3, 4, 2).contiguous()
 
 
 @lru_cache
