@@ -138,6 +138,11 @@ class PlacedChange:
         return rotation, translation
 
 
+def resized_file(change: ImageChange, top_crop: int) -> Size:
+    """(H, W) that a whole file is resized to: the scaled source and the rows cut off above it."""
+    return change.resized[0] + round(top_crop * change.scale), change.resized[1]
+
+
 def place_image_change(
     change: ImageChange,
     *,
@@ -156,8 +161,8 @@ def place_image_change(
         nominal_scale: record the drawn factor, as the reference does, instead of the true one; as sizes are
             whole numbers, they differ by less than a pixel over the image.
     """
-    top = round(top_crop * change.scale)
-    resized = (change.resized[0] + top, change.resized[1])
+    resized = resized_file(change, top_crop)
+    top = resized[0] - change.resized[0]
     left, upper, right, lower = change.crop
     if nominal_scale:
         nominal = (source_size[0] + top_crop, source_size[1])

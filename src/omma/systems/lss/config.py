@@ -160,8 +160,12 @@ class LSSData(DataSection):
     """Where the samples come from and how they are read."""
 
     layout: Literal["auto"] | Layout = Field("auto", description="folder layout; auto looks at the folder")
+    version: str | None = Field(
+        None, description="nuScenes: table folder such as v1.0-mini; default the only one"
+    )
     split_file: str | None = Field(
-        None, description="nuScenes: text file of scene names that replaces the built-in split lists"
+        None,
+        description="text file of scene names instead of the built-in split; {split} in it is train or val",
     )
     num_cameras: PositiveInt = Field(6, description="cameras a sample; 3 takes the front ones")
     cameras: list[str] | None = Field(None, description="camera names instead of num_cameras")
@@ -185,6 +189,9 @@ class LSSData(DataSection):
     )
     label_frame: Literal["auto", "lss", "simbev"] = Field(
         "auto", description="orientation of stored labels: rows along +x (lss) or picture-like (simbev)"
+    )
+    label_cell_m: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="metres a cell of stored labels; default what the data set says, else 0.4 or 0.5"
     )
     orientation: str = Field(
         "auto",
