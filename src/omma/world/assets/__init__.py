@@ -1,0 +1,1 @@
+"""Mesh builders: vehicles, people, buildings and street furniture."""

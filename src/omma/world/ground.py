@@ -1,0 +1,156 @@
+"""The painted ground of a scene: what surface and paint lies under a point, sharp nearby and smooth far away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from omma.world.lookup import look_up
+from omma.world.mesh import Float
+from omma.world.streets import Plan, Points
+
+ASPHALT = np.float32((0.085, 0.085, 0.088))
+PAVING = np.float32((0.36, 0.345, 0.32))
+GRASS = np.float32((0.085, 0.125, 0.035))
+WHITE = np.float32((0.62, 0.62, 0.6))
+YELLOW = np.float32((0.55, 0.34, 0.03))
+# ground kinds, as `Ground.kinds` tells them
+ROAD, SIDEWALK, TERRAIN, LINE = range(4)
+
+_TILE_M, _WEAR_M, _TILE_PX = 6.4, 76.8, 256
+_SHIFT_BITS = 4
+
+
+@dataclass(frozen=True)
+class _Map:
+    """Coverage (H, W, 4) uint8 of block, paving, white and yellow paint; texel (0, 0) is centred on `origin`."""
+
+    coverage: NDArray[np.uint8]
+    origin: tuple[float, float]
+    cell_m: float
+
+    def at(self, xy: Float) -> Float:
+        """(N, 4) float32 coverage 0 to 1 at scene positions (N, 2), bilinear; nothing outside the map."""
+        cells = (xy - np.float32(self.origin)) * np.float32(1 / self.cell_m)
+        return look_up(self.coverage, cells, cv2.BORDER_CONSTANT).astype(np.float32) * np.float32(1 / 255)
+
+
+class Ground:
+    """Surface and paint of the plan's ground.
+
+    Args:
+        plan: streets and blocks.
+        centre: scene position (x, y) around which the ground is drawn in detail.
+    """
+
+    def __init__(self, plan: Plan, centre: tuple[float, float]) -> None:
+        self._near = _draw(plan, (centre[0] - 130, centre[1] - 84), (3250, 2100), 0.08)
+        self._far = _draw(plan, (centre[0] - 280, centre[1] - 200), (1400, 1000), 0.4)
+
+    def coverage(self, xy: Float, footprint_m: Float) -> Float:
+        """What covers the ground.
+
+        Args:
+            xy: (N, 2) float32 scene positions.
+            footprint_m: (N,) float32 size of a pixel on the ground.
+
+        Returns:
+            (N, 4) float32 shares of block, paving, white and yellow paint.
+        """
+        near, far = self._near.at(xy), self._far.at(xy)
+        sharpness = np.clip(np.float32(0.16) / (footprint_m + np.float32(0.02)), 1, 5)[:, None]
+        near = np.clip((near - 0.5) * sharpness + 0.5, 0, 1)
+        height, width = self._near.coverage.shape[:2]
+        offset = (xy - np.float32(self._near.origin)) / np.float32(self._near.cell_m)
+        outside = ((offset < 0) | (offset > (width - 1, height - 1))).any(1)
+        blend = np.where(outside, 1, np.clip((footprint_m - 0.15) / 0.35, 0, 1))[:, None]
+        return near + (far - near) * blend.astype(np.float32)
+
+    def albedo(self, xy: Float, coverage: Float, footprint_m: Float) -> Float:
+        """(N, 3) linear albedo at scene positions, with grain, slabs and wear."""
+        fade = np.clip(1.2 - footprint_m / np.float32(0.12), 0, 1)[:, None]
+        grain = 1 + (_tiled(_grain_tile(), xy, _TILE_M) * 2 - 1) * fade
+        wear = _tiled(_wear_tile(), xy, _WEAR_M)
+        block, paved, white, yellow = (coverage[:, k : k + 1] for k in range(4))
+        road = ASPHALT * (grain[:, :1] * (0.75 + 0.5 * wear[:, :1]))
+        worn = np.float32(0.72) + np.float32(0.28) * np.minimum(grain[:, :1] * grain[:, :1], 1.2)
+        road += (WHITE * worn - road) * white
+        road += (YELLOW * worn - road) * yellow
+        field = GRASS * (grain[:, 2:] * (0.55 + 0.9 * wear[:, 1:2]))
+        field += (PAVING * (grain[:, 1:2] * (0.85 + 0.3 * wear[:, 2:])) - field) * paved
+        return road + (field - road) * block
+
+    @staticmethod
+    def kinds(coverage: Float) -> NDArray[np.uint8]:
+        """(N,) ROAD, SIDEWALK, TERRAIN or LINE by what covers most of the spot."""
+        inside = np.where(coverage[:, 1] > 0.5, SIDEWALK, TERRAIN)
+        outside = np.where(coverage[:, 2:].max(1) > 0.5, LINE, ROAD)
+        return np.where(coverage[:, 0] > 0.5, inside, outside).astype(np.uint8)
+
+
+def _tiled(tile: NDArray[np.uint8], xy: Float, size_m: float) -> Float:
+    cells = np.mod(xy * np.float32(_TILE_PX / size_m), np.float32(_TILE_PX))
+    return look_up(tile, cells, cv2.BORDER_WRAP).astype(np.float32) * np.float32(1 / 255)
+
+
+def _draw(plan: Plan, low: tuple[float, float], shape_xy: tuple[int, int], cell_m: float) -> _Map:
+    shape = (shape_xy[1], shape_xy[0])
+    block, paved, white, yellow = (np.zeros(shape, np.uint8) for _ in range(4))
+
+    def fill(layer: NDArray[np.uint8], polygon: Points, value: int = 255) -> None:
+        fixed = np.rint((polygon - low) * (2**_SHIFT_BITS / cell_m)).astype(np.int32)
+        cv2.fillPoly(layer, [fixed], value, cv2.LINE_AA, _SHIFT_BITS)
+
+    for piece in plan.blocks:
+        outline = plan.bend.outline(piece.border())
+        fill(block, outline)
+        fill(paved, outline)
+        if not piece.paved:
+            fill(paved, plan.bend.outline(piece.border(piece.sidewalk_m)), 0)
+    for quads, layer in ((plan.white, white), (plan.zebra, white), (plan.yellow, yellow)):
+        for quad in _within(quads, low, shape_xy, cell_m):
+            fill(layer, quad)
+    return _Map(cv2.merge([block, paved, white, yellow]), low, cell_m)
+
+
+def _within(quads: Points, low: tuple[float, float], shape_xy: tuple[int, int], cell_m: float) -> Points:
+    high = np.array(low) + np.array(shape_xy) * cell_m
+    return quads[((quads > low) & (quads < high)).all((1, 2))]
+
+
+@lru_cache(maxsize=1)
+def _grain_tile() -> NDArray[np.uint8]:
+    """Repeating detail of asphalt, paving slabs and grass, mean 0.5."""
+    rng = np.random.default_rng(71)
+    asphalt = 0.5 + 0.09 * _noise(rng, (1, 2)) + 0.05 * _noise(rng, (12,))
+    slabs = 0.52 + 0.03 * _noise(rng, (2, 16))
+    joint = np.arange(_TILE_PX) % (_TILE_PX // 8) < 1
+    slabs[joint] -= 0.16
+    slabs[:, joint] -= 0.16
+    grass = 0.5 + 0.13 * _noise(rng, (1, 3)) + 0.06 * _noise(rng, (20,))
+    return _as_bytes(asphalt, slabs, grass)
+
+
+@lru_cache(maxsize=1)
+def _wear_tile() -> NDArray[np.uint8]:
+    """Repeating broad stains of road, meadow and paving, mean 0.5."""
+    rng = np.random.default_rng(72)
+    return _as_bytes(*(0.5 + 0.13 * _noise(rng, (3, 9, 26)) for _ in range(3)))
+
+
+def _noise(rng: np.random.Generator, scales_px: tuple[int, ...]) -> Float:
+    """Repeating smooth noise of unit variance, the sum of one octave per scale."""
+    total = np.zeros((_TILE_PX, _TILE_PX), np.float32)
+    for scale in scales_px:
+        white = np.tile(rng.standard_normal((_TILE_PX, _TILE_PX), np.float32), (3, 3))
+        smooth = cv2.GaussianBlur(white, (0, 0), scale * 0.6)[_TILE_PX:-_TILE_PX, _TILE_PX:-_TILE_PX]
+        total += smooth / smooth.std()
+    return total / total.std()
+
+
+def _as_bytes(*layers: Float) -> NDArray[np.uint8]:
+    return np.clip(np.stack(layers, -1) * 255, 0, 255).astype(np.uint8)
