@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from omma.core.grid import distance_rings
 from omma.core.losses import binary_cross_entropy, focal_loss
-from omma.core.meter import MeanMeter, Meter
-from omma.core.metrics import BinaryIoUMeter, batch_iou
+from omma.core.meter import BinaryIoUMeter, MeanMeter, Meter
+from omma.core.metrics import batch_iou
 from omma.engine.task import Batch, Prediction, StepInfo, Task
 from omma.systems.lss.config import LSSConfig
 from omma.systems.lss.model import build_model
@@ -50,7 +50,7 @@ class LSSTask(Task):
     def training_step(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         """Binary cross-entropy, and the IoU of this batch."""
         logits = self(batch)
-        return {"loss": self._loss(logits, batch), "iou": batch_iou(logits.detach(), batch["target"])}
+        return {"loss": self._loss(logits, batch), "iou": batch_iou(logits.detach(), batch["target"]).float()}
 
     def meters(self) -> dict[str, Meter]:
         """Mean loss; pooled IoU overall, by class, threshold and distance."""
