@@ -20,6 +20,8 @@ app = typer.Typer(
     "Start with `omma demo` (no data needed) or `omma ls`. Settings are key.path=value words.",
 )
 
+# typer brings its own click, older versions use the one installed; usage errors share this base in both
+_CLICK_ERROR = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 _WITH_FLAGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 Words = Annotated[
@@ -349,8 +351,6 @@ def main() -> None:
 
 
 def _run(arguments: list[str], *, debug: bool) -> int:
-    from click.exceptions import Abort, ClickException, Exit
-
     try:
         result = app(args=arguments, standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -359,12 +359,12 @@ def _run(arguments: list[str], *, debug: bool) -> int:
             raise
         _say(f"{'stopped' if error.exit_code == 143 else 'error'}: {error}")
         return error.exit_code
-    except Exit as error:
+    except typer.Exit as error:
         return error.exit_code
-    except ClickException as error:
+    except _CLICK_ERROR as error:
         _say(f"error: {error.format_message()}")
         return 2
-    except (KeyboardInterrupt, Abort):
+    except (KeyboardInterrupt, typer.Abort):
         _say("stopped")
         return 130
     except Exception as error:
