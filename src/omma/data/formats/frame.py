@@ -1,7 +1,7 @@
 """What every multi-camera reader produces: one Frame an instant, label masks and boxes in the ego frame.
 
-Ego frame: x forward, y left, z up, metres. Masks are in Lift-Splat orientation: axis 1 along +x, axis 2
-along +y.
+Ego frame: x forward, y left, z up, metres. Masks come in the orientation that their
+format stores.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Masks:
     """Label masks around the vehicle.
 
     Args:
-        values: (C, d, d) bool in Lift-Splat orientation, the vehicle in the middle.
+        values: (C, d, d) bool, the vehicle in the middle.
         classes: C names; none where the file does not tell classes apart.
         cell_m: size of a cell in metres; none where the cells are those of the grid wanted.
     """

@@ -20,7 +20,6 @@ from omma.data.formats.simbev_layout import (
     CLASSES_BY_COUNT,
     OFFICIAL_CELL_M,
     OFFICIAL_FOLDERS,
-    flip_bev,
     infos_path,
 )
 from omma.data.io import read_json, read_npz
@@ -130,8 +129,8 @@ def _find(value: Any, key: str) -> float | None:
     return next((number for number in found if number), None)
 
 
-def read_masks(frame: Frame, *, label_frame: str = "simbev") -> Masks:
-    """The class masks of a frame, by name.
+def read_masks(frame: Frame) -> Masks:
+    """The class masks of a frame as stored: rows along -x, columns along -y.
 
     Raises:
         DataError: the file is missing or has a number of classes that no version of SimBEV has.
@@ -143,9 +142,7 @@ def read_masks(frame: Frame, *, label_frame: str = "simbev") -> Masks:
         raise DataError(
             f"{path}: data has shape {values.shape}, expected (classes, rows, columns) with {counts}"
         )
-    occupied = values.astype(bool)
-    turned = flip_bev(occupied) if label_frame == "simbev" else occupied
-    return Masks(turned, CLASSES_BY_COUNT[len(values)], frame.cell_m)
+    return Masks(values.astype(bool), CLASSES_BY_COUNT[len(values)], frame.cell_m)
 
 
 def read_frame_boxes(frame: Frame, *, trust_pickle: bool = False) -> Boxes | None:

@@ -19,7 +19,6 @@ from omma.data.formats.simbev_layout import (
     CVT_CELL_M,
     CVT_FOLDER,
     DEFAULT_ORIENTATION,
-    flip_bev,
 )
 from omma.data.io import read_grey, read_npz
 from omma.errors import DataError
@@ -107,8 +106,8 @@ def _cell_m(record: Any, where: str) -> float:
     return float(1 / np.abs(view[0, :2]).max())
 
 
-def read_masks(frame: Frame, *, label_frame: str = "simbev") -> Masks:
-    """The class masks of a frame, by name.
+def read_masks(frame: Frame) -> Masks:
+    """The class masks of a frame as stored: rows along -x, columns along -y.
 
     Raises:
         DataError: the file is missing or has a number of classes that no version of SimBEV has.
@@ -120,9 +119,7 @@ def read_masks(frame: Frame, *, label_frame: str = "simbev") -> Masks:
         raise DataError(
             f"{path}: bev has shape {values.shape}, expected (classes, rows, columns) with {counts}"
         )
-    occupied = values > 0
-    turned = flip_bev(occupied) if label_frame == "simbev" else occupied
-    return Masks(turned, CLASSES_BY_COUNT[len(values)], frame.cell_m)
+    return Masks(values > 0, CLASSES_BY_COUNT[len(values)], frame.cell_m)
 
 
 def _unpack(path: Path) -> NDArray[np.bool_]:
@@ -133,13 +130,12 @@ def _unpack(path: Path) -> NDArray[np.bool_]:
     return np.stack([packed >> bit & 1 for bit in range(len(_PACKED_CLASSES))]).astype(bool)
 
 
-def read_visibility(frame: Frame, *, label_frame: str = "simbev") -> NDArray[np.uint8]:
-    """(1, d, d) visibility of the object in each cell, 1 to 4, 255 where none is; Lift-Splat orientation.
+def read_visibility(frame: Frame) -> NDArray[np.uint8]:
+    """(1, d, d) visibility of the object in each cell as stored, 1 to 4, 255 where none is.
 
     Raises:
         DataError: the frame has no such file.
     """
     if frame.visibility is None:
         raise DataError(f"{frame.where}: field 'visibility' is missing", "data.min_visibility needs it")
-    values = read_grey(frame.folder / frame.visibility)[None]
-    return flip_bev(values) if label_frame == "simbev" else values
+    return read_grey(frame.folder / frame.visibility)[None]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from omma.data.formats.frame import Frame, Masks, read_records, read_rig, require
-from omma.data.formats.simbev_layout import CAMERAS, flip_bev
+from omma.data.formats.simbev_layout import CAMERAS
 from omma.data.io import read_npy, read_picture
 from omma.errors import DataError
 
@@ -75,17 +75,17 @@ def _frame(record: Any, file: Path, where: str, scene: str, labelled: bool) -> F
     )
 
 
-def read_masks(frame: Frame, *, label_frame: str = "lss") -> Masks:
-    """The label of a frame: a .npy of (X, Y) or (X, Y, channels), or a picture; anything above 0 is occupied.
+def read_masks(frame: Frame) -> Masks:
+    """The label of a frame as stored, anything above 0 occupied.
 
-    Args:
-        frame: of `read_frames`.
-        label_frame: "lss" if stored with rows along +x, "simbev" if stored like a picture with up = forward.
+    It is a .npy of (X, Y) or (X, Y, channels), or a picture; the layout does not say which way it is turned.
+
+    Raises:
+        DataError: the file is missing, damaged or of another shape.
     """
     path = frame.folder / str(frame.label)
     values = read_npy(path) if path.suffix == ".npy" else read_picture(path)
     if values.ndim not in (2, 3):
         raise DataError(f"{path}: the label has shape {values.shape}, expected (X, Y) or (X, Y, channels)")
     channels = values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
-    occupied = channels > 0
-    return Masks(flip_bev(occupied) if label_frame == "simbev" else occupied, None, None)
+    return Masks(channels > 0, None, None)

@@ -12,7 +12,7 @@ from omma.core.grid import BevGrid
 from omma.data.formats import nuscenes, simbev, simbev_cvt, simbev_seed
 from omma.data.formats.frame import Boxes, Frame, Masks, read_scene_names
 from omma.data.formats.simbev_boxes import read_boxes
-from omma.data.formats.simbev_layout import DEFAULT_ORIENTATION
+from omma.data.formats.simbev_layout import DEFAULT_ORIENTATION, flip_bev
 from omma.data.transforms import fill_boxes, masks_to_grid
 from omma.errors import ConfigError, DataError
 from omma.systems.lss.config import Layout, LSSConfig, LSSData
@@ -154,7 +154,7 @@ class Labels:
             assert isinstance(frame.boxes, Boxes)
             hidden = frame.boxes.chosen((frame.boxes.visibility > 0) & (frame.boxes.visibility < least))
             return fill_boxes(hidden.footprints, self.grid)[None] == 0
-        visibility = simbev_cvt.read_visibility(frame, label_frame=self.label_frame)
+        visibility = self._turned(simbev_cvt.read_visibility(frame))
         inverted = _NO_OBJECT - visibility  # what the file does not cover becomes 0 and means no object
         return masks_to_grid(inverted, self._cell_m(frame.cell_m), self.grid) <= _NO_OBJECT - least
 
@@ -165,13 +165,17 @@ class Labels:
         return simbev.read_frame_boxes(frame, trust_pickle=self.data.trust_pickle)
 
     def masks(self, frame: Frame) -> Masks:
-        """The stored masks in Lift-Splat orientation."""
+        """The stored masks, turned so that axis 1 runs along +x and axis 2 along +y."""
         reader = {
             "simbev": simbev.read_masks,
             "simbev-seed": simbev_seed.read_masks,
             "simbev-cvt": simbev_cvt.read_masks,
         }[self.layout]
-        return reader(frame, label_frame=self.label_frame)
+        masks = reader(frame)
+        return Masks(self._turned(masks.values), masks.classes, masks.cell_m)
+
+    def _turned(self, stored: NDArray[Any]) -> NDArray[Any]:
+        return flip_bev(stored) if self.label_frame == "simbev" else stored
 
     def _from_boxes(self, frame: Frame) -> NDArray[np.bool_]:
         assert isinstance(frame.boxes, Boxes)
