@@ -75,6 +75,7 @@ def test_problems_are_named(root: Path) -> None:
         Tables(root, "v1.0-trainval")
     with pytest.raises(ConfigError, match=r"targets\.vehicle names van, which is no nuScenes category"):
         nuscenes.check_targets({"vehicle": ["car", "van"]}, Tables(root).categories)
+    nuscenes.check_targets({"vehicle": ["truck", "vehicle"], "own": ["van"]}, ["vehicle.van"])
     sweeps = root / "v1.0-mini/sample_data.json"
     kept = [row for row in json.loads(sweeps.read_text()) if "CAM_BACK/" not in row["filename"]]
     files.write_json(sweeps, kept)
@@ -104,6 +105,7 @@ def test_real_point_counts_equal_the_published_ones() -> None:
     points = nuscenes.read_points(frame)
     assert points is not None
     assert points.shape == (34688, 3)
+    assert set(Tables(REAL).categories) == set(nuscenes.CATEGORIES)
     published = [row["num_lidar_pts"] for row in Tables(REAL).annotations[frame.token]]
     assert frame.boxes is not None
     assert nuscenes.count_points(points, frame.boxes).tolist() == published

@@ -23,6 +23,19 @@ from omma.errors import ConfigError, DataError
 CAMERAS = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT")
 LIDAR = "LIDAR_TOP"
 
+CATEGORIES = (
+    *(
+        f"human.pedestrian.{kind}"
+        for kind in ("adult", "child", "wheelchair", "stroller", "personal_mobility")
+    ),
+    *("human.pedestrian.police_officer", "human.pedestrian.construction_worker", "animal"),
+    *("vehicle.car", "vehicle.motorcycle", "vehicle.bicycle", "vehicle.bus.bendy", "vehicle.bus.rigid"),
+    *("vehicle.truck", "vehicle.construction", "vehicle.trailer"),
+    *("vehicle.emergency.ambulance", "vehicle.emergency.police"),
+    *("movable_object.barrier", "movable_object.trafficcone", "movable_object.pushable_pullable"),
+    *("movable_object.debris", "static_object.bicycle_rack"),
+)
+
 # The official validation scenes as (first, last) numbers; the other scenes of the tables train.
 _VAL_SCENES = (
     *((3, 3), (12, 18), (35, 36), (38, 39), (92, 110), (221, 221), (268, 278), (329, 332), (344, 346)),
@@ -223,8 +236,14 @@ def boxes_in_ego(annotations: Sequence[Record], global_T_ego: NDArray[np.float64
     )
 
 
-def check_targets(targets: Mapping[str, Sequence[str]], categories: Sequence[str]) -> None:
-    """Raise ConfigError for a target class that is neither a category nor a part of one."""
+def check_targets(targets: Mapping[str, Sequence[str]], own_categories: Sequence[str] = ()) -> None:
+    """Raise ConfigError for a target class that is neither a category nor a part of one.
+
+    Args:
+        targets: output channel -> classes.
+        own_categories: categories of the tables beyond the official ones.
+    """
+    categories = dict.fromkeys((*CATEGORIES, *own_categories))
     for target, names in targets.items():
         for name in names:
             if not any(is_class(category, name) for category in categories):
