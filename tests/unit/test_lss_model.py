@@ -201,6 +201,19 @@ class TestExport:
 
 
 class TestBackboneWeights:
+    @torch.no_grad()
+    def test_depthwise_convolutions_stay_in_float32_under_cpu_autocast(self) -> None:
+        """Also in a copy, which must use its own weights."""
+        backbone, _ = build_backbone("tf_efficientnet_b0", "none", 0.0, None)
+        twin = copy.deepcopy(backbone)
+        twin.blocks[0][0].conv_dw.weight.zero_()
+        x = torch.randn(1, 32, 8, 8)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            ours, copied = (model.blocks[0][0].conv_dw(x) for model in (backbone, twin))
+        assert ours.dtype == torch.float32
+        assert torch.equal(ours, backbone.blocks[0][0].conv_dw(x))
+        assert not copied.any()
+
     def test_momentum_follows_the_weights(self, tmp_path: Path) -> None:
         path = tmp_path / "resnet10t.pth"
         torch.save(timm.create_model("resnet10t").state_dict(), path)

@@ -1,0 +1,120 @@
+"""What the benchmarks share: interleaved timing in one process, peak memory, the machine's state, tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+Steps = Callable[[], Sequence[Callable[[], Any]]]
+
+
+def header(device: str) -> dict[str, Any]:
+    """The machine and how busy it is."""
+    load = os.getloadavg() if hasattr(os, "getloadavg") else None
+    return {
+        "torch": torch.__version__,
+        "processor": _processor(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "cpu_count": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load_average": [round(value, 2) for value in load] if load else None,
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = (
+        [line for line in info.read_text("utf-8").splitlines() if "model name" in line]
+        if info.exists()
+        else []
+    )
+    return names[0].split(":")[1].strip() if names else platform.processor()
+
+
+def interleaved_ms(variants: Mapping[str, Steps], repeats: int, device: str) -> dict[str, list[float]]:
+    """Median milliseconds of every step of every variant.
+
+    Each round runs all variants once, one after the other, so that a busy machine slows all of them alike. A
+    variant prepares itself (not timed) and returns its steps, e.g. forward and backward.
+    """
+    times: dict[str, list[list[float]]] = {name: [] for name in variants}
+    for prepare in variants.values():
+        for step in prepare():
+            step()
+    for _ in range(repeats):
+        for name, prepare in variants.items():
+            row = []
+            for step in prepare():
+                _wait(device)
+                start = time.perf_counter()
+                step()
+                _wait(device)
+                row.append((time.perf_counter() - start) * 1e3)
+            times[name].append(row)
+    return {
+        name: [statistics.median(column) for column in zip(*rows, strict=True)]
+        for name, rows in times.items()
+    }
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak_mib(steps: Sequence[Callable[[], Any]], device: str) -> list[float]:
+    """Largest memory in MiB above the start, up to the end of each step.
+
+    On a CPU from the allocations and releases that torch.profiler records, on a GPU from the allocator.
+    """
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        start = torch.cuda.memory_allocated()
+        peaks = []
+        for step in steps:
+            step()
+            peaks.append((torch.cuda.max_memory_allocated() - start) / 2**20)
+        return peaks
+    peak, held, peaks = 0, 0, []
+    for step in steps:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+            step()
+        events = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]
+        for event in sorted(events, key=lambda e: e.start_ns()):
+            held += event.nbytes()
+            peak = max(peak, held)
+        peaks.append(peak / 2**20)
+    return peaks
+
+
+def print_header(title: str, values: Mapping[str, Any]) -> None:
+    print(title)
+    for key, value in values.items():
+        print(f"  {key}: {value}")
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    cells = [list(columns)] + [[f"{v:.2f}" if isinstance(v, float) else str(v) for v in row] for row in rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+    for row in cells:
+        first, *rest = (
+            text.ljust(w) if i == 0 else text.rjust(w)
+            for i, (text, w) in enumerate(zip(row, widths, strict=True))
+        )
+        print("  ".join([first, *rest]))
+
+
+def write_json(path: Path | None, result: Mapping[str, Any]) -> None:
+    if path is not None:
+        path.write_text(json.dumps(result, indent=2), encoding="utf-8")
+        print(f"written: {path}")
