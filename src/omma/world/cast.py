@@ -19,14 +19,16 @@ class Hits:
     """Where N rays end.
 
     Args:
-        t: (N,) float32 length in units of the ray's direction, infinite for a miss.
+        distance: (N,) float32 metres along the ray, infinite for a miss.
         face: (N,) int32 triangle, `MISS` for none.
-        barycentric: (N, 2) float32 weights of the triangle's second and third corner.
+        u: (N,) float32 weight of the triangle's second corner.
+        v: (N,) float32 weight of its third corner.
     """
 
-    t: Float
+    distance: Float
     face: NDArray[np.int32]
-    barycentric: Float
+    u: Float
+    v: Float
 
 
 class Caster:
@@ -43,23 +45,40 @@ class Caster:
         self._num_resting = num_resting
         self._moving = accelerate(moving) if len(moving) else None
 
-    def cast(self, origins: Float, directions: Float) -> Hits:
-        """First hits of (N, 3) float32 rays; directions need not have unit length."""
-        first = _run(self._resting, origins, directions)
-        if self._moving is None:
-            return first
-        other = _run(self._moving, origins, directions)
-        nearer = other.t < first.t
-        face = np.where(nearer, other.face + self._num_resting, first.face)
-        weights = np.where(nearer[:, None], other.barycentric, first.barycentric)
-        return Hits(np.minimum(first.t, other.t), face, weights)
+    def cast(self, origins: Float, directions: Float, maybe_moving: NDArray[np.bool_] | None = None) -> Hits:
+        """First hits of rays.
 
-    def blocked(self, origins: Float, directions: Float) -> NDArray[np.bool_]:
-        """Whether (N, 3) float32 rays meet anything at all."""
-        hit = self._resting.run(origins, directions, query="OCCLUDED") != MISS
-        if self._moving is not None:
-            hit |= self._moving.run(origins, directions, query="OCCLUDED") != MISS
+        Args:
+            origins: (3, N) float32.
+            directions: (3, N) float32 unit vectors.
+            maybe_moving: (N,) rays that can meet something moving, all by default.
+        """
+        starts, ways = _by_ray(origins, directions)
+        first = _run(self._resting, starts, ways)
+        rays = self._candidates(maybe_moving, len(starts))
+        if len(rays):
+            other = _run(self._moving, starts[rays], ways[rays])
+            nearer = np.flatnonzero(other.distance < first.distance[rays])
+            spots = rays[nearer]
+            first.distance[spots], first.face[spots] = other.distance[nearer], other.face[nearer] + self._num_resting
+            first.u[spots], first.v[spots] = other.u[nearer], other.v[nearer]
+        return first
+
+    def blocked(
+        self, origins: Float, directions: Float, maybe_moving: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.bool_]:
+        """Whether rays meet anything at all; arguments as in `cast`."""
+        starts, ways = _by_ray(origins, directions)
+        hit = self._resting.run(starts, ways, query="OCCLUDED") != MISS
+        rays = self._candidates(maybe_moving, len(starts))
+        if len(rays):
+            hit[rays] |= self._moving.run(starts[rays], ways[rays], query="OCCLUDED") != MISS
         return hit
+
+    def _candidates(self, maybe_moving: NDArray[np.bool_] | None, count: int) -> NDArray[np.intp]:
+        if self._moving is None:
+            return np.zeros(0, np.intp)
+        return np.arange(count) if maybe_moving is None else np.flatnonzero(maybe_moving)
 
 
 def accelerate(corners: Float) -> Any:
@@ -82,8 +101,12 @@ def accelerate(corners: Float) -> Any:
     return scene
 
 
-def _run(scene: Any, origins: Float, directions: Float) -> Hits:
-    found = scene.run(origins, directions, output=True)
-    missed = found["primID"] == MISS
-    t = np.where(missed, np.float32(np.inf), found["tfar"])
-    return Hits(t, found["primID"], np.stack([found["u"], found["v"]], 1))
+def _by_ray(origins: Float, directions: Float) -> tuple[Float, Float]:
+    return np.ascontiguousarray(origins.T), np.ascontiguousarray(directions.T)
+
+
+def _run(scene: Any, starts: Float, ways: Float) -> Hits:
+    found = scene.run(starts, ways, output=True)
+    distance = found["tfar"]
+    distance[found["primID"] == MISS] = np.inf
+    return Hits(distance, found["primID"], found["u"], found["v"])

@@ -13,11 +13,11 @@ from omma.world.lookup import look_up
 from omma.world.mesh import Float
 from omma.world.streets import Plan, Points
 
-ASPHALT = np.float32((0.085, 0.085, 0.088))
-PAVING = np.float32((0.36, 0.345, 0.32))
-GRASS = np.float32((0.085, 0.125, 0.035))
-WHITE = np.float32((0.62, 0.62, 0.6))
-YELLOW = np.float32((0.55, 0.34, 0.03))
+ASPHALT = np.float32([[0.085], [0.085], [0.088]])
+PAVING = np.float32([[0.36], [0.345], [0.32]])
+GRASS = np.float32([[0.085], [0.125], [0.035]])
+WHITE = np.float32([[0.62], [0.62], [0.6]])
+YELLOW = np.float32([[0.50], [0.31], [0.05]])
 # ground kinds, as `Ground.kinds` tells them
 ROAD, SIDEWALK, TERRAIN, LINE = range(4)
 
@@ -34,9 +34,14 @@ class _Map:
     cell_m: float
 
     def at(self, xy: Float) -> Float:
-        """(N, 4) float32 coverage 0 to 1 at scene positions (N, 2), bilinear; nothing outside the map."""
+        """(4, N) float32 coverage 0 to 1 at scene positions (N, 2), bilinear; nothing outside the map."""
         cells = (xy - np.float32(self.origin)) * np.float32(1 / self.cell_m)
-        return look_up(self.coverage, cells, cv2.BORDER_CONSTANT).astype(np.float32) * np.float32(1 / 255)
+        return _shares(look_up(self.coverage, cells, cv2.BORDER_CONSTANT))
+
+
+def _shares(texels: NDArray[np.uint8]) -> Float:
+    """(C, N) float32 0 to 1 of bytes (N, C)."""
+    return np.ascontiguousarray(texels.T).astype(np.float32) * np.float32(1 / 255)
 
 
 class Ground:
@@ -59,42 +64,51 @@ class Ground:
             footprint_m: (N,) float32 size of a pixel on the ground.
 
         Returns:
-            (N, 4) float32 shares of block, paving, white and yellow paint.
+            (4, N) float32 shares of block, paving, white and yellow paint.
         """
         near, far = self._near.at(xy), self._far.at(xy)
-        sharpness = np.clip(np.float32(0.16) / (footprint_m + np.float32(0.02)), 1, 5)[:, None]
-        near = np.clip((near - 0.5) * sharpness + 0.5, 0, 1)
+        sharpness = np.clip(np.float32(0.16) / (footprint_m + np.float32(0.02)), 1, 5)
+        near -= np.float32(0.5)
+        near *= sharpness
+        near += np.float32(0.5)
+        np.clip(near, 0, 1, out=near)
         height, width = self._near.coverage.shape[:2]
-        offset = (xy - np.float32(self._near.origin)) / np.float32(self._near.cell_m)
-        outside = ((offset < 0) | (offset > (width - 1, height - 1))).any(1)
-        blend = np.where(outside, 1, np.clip((footprint_m - 0.15) / 0.35, 0, 1))[:, None]
-        return near + (far - near) * blend.astype(np.float32)
+        column, row = (xy.T - np.float32(self._near.origin)[:, None]) * np.float32(1 / self._near.cell_m)
+        outside = (column < 0) | (row < 0) | (column > width - 1) | (row > height - 1)
+        blend = np.clip((footprint_m - np.float32(0.15)) * np.float32(1 / 0.35), 0, 1)
+        blend[outside] = 1
+        far -= near
+        far *= blend
+        return near + far
 
     def albedo(self, xy: Float, coverage: Float, footprint_m: Float) -> Float:
-        """(N, 3) linear albedo at scene positions, with grain, slabs and wear."""
-        fade = np.clip(1.2 - footprint_m / np.float32(0.12), 0, 1)[:, None]
+        """(3, N) linear albedo at scene positions (N, 2), with grain, slabs and wear."""
+        fade = np.clip(np.float32(1.2) - footprint_m / np.float32(0.12), 0, 1)
         grain = 1 + (_tiled(_grain_tile(), xy, _TILE_M) * 2 - 1) * fade
         wear = _tiled(_wear_tile(), xy, _WEAR_M)
-        block, paved, white, yellow = (coverage[:, k : k + 1] for k in range(4))
-        road = ASPHALT * (grain[:, :1] * (0.75 + 0.5 * wear[:, :1]))
-        worn = np.float32(0.72) + np.float32(0.28) * np.minimum(grain[:, :1] * grain[:, :1], 1.2)
+        block, paved, white, yellow = coverage
+        road = ASPHALT * (grain[0] * (np.float32(0.8) + np.float32(0.4) * wear[0]))
+        worn = np.float32(0.72) + np.float32(0.28) * np.minimum(grain[0] * grain[0], np.float32(1.2))
         road += (WHITE * worn - road) * white
         road += (YELLOW * worn - road) * yellow
-        field = GRASS * (grain[:, 2:] * (0.55 + 0.9 * wear[:, 1:2]))
-        field += (PAVING * (grain[:, 1:2] * (0.85 + 0.3 * wear[:, 2:])) - field) * paved
-        return road + (field - road) * block
+        field = GRASS * (grain[2] * (np.float32(0.55) + np.float32(0.9) * wear[1]))
+        field += (PAVING * (grain[1] * (np.float32(0.85) + np.float32(0.3) * wear[2])) - field) * paved
+        field -= road
+        field *= block
+        return road + field
 
     @staticmethod
     def kinds(coverage: Float) -> NDArray[np.uint8]:
         """(N,) ROAD, SIDEWALK, TERRAIN or LINE by what covers most of the spot."""
-        inside = np.where(coverage[:, 1] > 0.5, SIDEWALK, TERRAIN)
-        outside = np.where(coverage[:, 2:].max(1) > 0.5, LINE, ROAD)
-        return np.where(coverage[:, 0] > 0.5, inside, outside).astype(np.uint8)
+        block, paved, white, yellow = coverage > np.float32(0.5)
+        kinds = (white | yellow).astype(np.uint8) * np.uint8(LINE)
+        kinds[block] = np.where(paved[block], np.uint8(SIDEWALK), np.uint8(TERRAIN))
+        return kinds
 
 
 def _tiled(tile: NDArray[np.uint8], xy: Float, size_m: float) -> Float:
     cells = np.mod(xy * np.float32(_TILE_PX / size_m), np.float32(_TILE_PX))
-    return look_up(tile, cells, cv2.BORDER_WRAP).astype(np.float32) * np.float32(1 / 255)
+    return _shares(look_up(tile, cells, cv2.BORDER_WRAP))
 
 
 def _draw(plan: Plan, low: tuple[float, float], shape_xy: tuple[int, int], cell_m: float) -> _Map:
@@ -126,7 +140,7 @@ def _within(quads: Points, low: tuple[float, float], shape_xy: tuple[int, int], 
 def _grain_tile() -> NDArray[np.uint8]:
     """Repeating detail of asphalt, paving slabs and grass, mean 0.5."""
     rng = np.random.default_rng(71)
-    asphalt = 0.5 + 0.09 * _noise(rng, (1, 2)) + 0.05 * _noise(rng, (12,))
+    asphalt = 0.5 + 0.06 * _noise(rng, (1,)) + 0.015 * _noise(rng, (8,))
     slabs = 0.52 + 0.03 * _noise(rng, (2, 16))
     joint = np.arange(_TILE_PX) % (_TILE_PX // 8) < 1
     slabs[joint] -= 0.16

@@ -64,6 +64,10 @@ class Mesh:
         paint = (self.material == Material.PAINT)[:, None]
         return replace(self, albedo=np.where(paint, np.float32(colour), self.albedo))
 
+    def none(self) -> Mesh:
+        """A mesh without triangles."""
+        return Mesh(self.corners[:0], self.normals[:0], self.albedo[:0], self.material[:0], self.texture[:0])
+
     def bounds(self) -> Float:
         """(2, 3) lowest and highest coordinates."""
         points = self.corners.reshape(-1, 3)
@@ -136,6 +140,15 @@ def rod(
     frame[:3, :3] = frame_along(along / length)
     frame[:3, 3] = start
     return _coloured(sized, colour, material).moved(frame)
+
+
+def disc(centre: ArrayLike, side: int, radius: float, colour: Colour, material: Material, *, points: int) -> Mesh:
+    """A round sheet that faces along the y axis, to the left (`side` 1) or right (-1)."""
+    turn = side * np.arange(points) * 2 * np.pi / points
+    rim = np.stack([np.sin(turn), np.zeros(points), np.cos(turn)], 1) * radius + centre
+    hub = np.broadcast_to(np.asarray(centre, float), rim.shape)
+    shape = trimesh.Trimesh(np.stack([hub, rim, np.roll(rim, -1, axis=0)], 1).reshape(-1, 3), np.arange(3 * points).reshape(-1, 3))
+    return solid(shape, colour, material)
 
 
 def frame_along(axis: NDArray[np.floating]) -> NDArray[np.float64]:

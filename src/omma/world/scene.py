@@ -30,6 +30,7 @@ CLASS_INDEX = {name: index for index, name in enumerate(CLASSES)}
 NO_INSTANCE = 0
 EGO_INSTANCE = 1
 SIGHT_M = 115.0  # moving actors farther from the ego vehicle are left out
+_CLOSE_M = 28.0
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Actor:
         instance: number that marks its pixels, at least 1 and unique in the scene.
         class_name: one of `CLASSES`.
         kind: what exactly, e.g. "vehicle.sedan".
-        shape: its body at a time in seconds.
+        shape: its body at a time in seconds, with round parts of so many sides where that can be chosen.
         path: its pose scene_T_actor (4, 4) at a time in seconds.
         rests: whether shape and pose are the same at all times.
     """
@@ -61,7 +62,7 @@ class Actor:
     instance: int
     class_name: str
     kind: str
-    shape: Callable[[float], Shape]
+    shape: Callable[[float, int], Shape]
     path: Callable[[float], NDArray[np.float64]]
     rests: bool
 
@@ -79,6 +80,7 @@ class ActorState:
         velocity: (3,) metres per second.
         joints: (17, 3) COCO joints of a person, else None.
         faces: its triangles' numbers, (first, past the last).
+        rests: whether it rests at all times.
     """
 
     instance: int
@@ -89,6 +91,7 @@ class ActorState:
     velocity: NDArray[np.float64]
     joints: NDArray[np.float64] | None
     faces: tuple[int, int]
+    rests: bool
 
     @property
     def footprint(self) -> NDArray[np.float64]:
@@ -129,23 +132,22 @@ class Scene:
 
     @cached_property
     def _resting(self) -> _Resting:
-        states, meshes = _pose([a for a in self.actors if a.rests], 0.0, len(self.surroundings))
+        route = np.array([self.ego.path(t)[:2, 3] for t in np.linspace(0, 30, 12)])
+        states, meshes = _pose([a for a in self.actors if a.rests], 0.0, len(self.surroundings), route)
         mesh = join([self.surroundings, *meshes])
         return _Resting(mesh, tuple(states), accelerate(mesh.corners))
 
     def at(self, time_s: float) -> Snapshot:
         """The scene at a time in seconds from its start."""
         resting = self._resting
-        ego = _pose([self.ego], time_s, 0)[0][0]
-        here = ego.scene_T_actor[:2, 3]
+        here = self.ego.path(time_s)[:2, 3]
+        ego = _pose([self.ego], time_s, 0, here[None])[0][0]
         movers = [a for a in self.actors if not a.rests]
         near = [a for a in movers if np.linalg.norm(a.path(time_s)[:2, 3] - here) < SIGHT_M]
-        states, meshes = _pose(near, time_s, len(resting.mesh))
-        moving = join(meshes) if meshes else None
-        corners = moving.corners if moving else np.zeros((0, 3, 3), np.float32)
-        caster = Caster(resting.bvh, len(resting.mesh), corners)
-        mesh = join([resting.mesh, moving]) if moving else resting.mesh
-        return Snapshot(self, time_s, mesh, (*resting.states, *states), ego, caster)
+        states, meshes = _pose(near, time_s, len(resting.mesh), here[None])
+        moving = join([resting.mesh.none(), *meshes])
+        caster = Caster(resting.bvh, len(resting.mesh), moving.corners)
+        return Snapshot(self, time_s, (resting.mesh, moving), (*resting.states, *states), ego, caster)
 
 
 @dataclass(frozen=True)
@@ -162,23 +164,36 @@ class Snapshot:
     Args:
         scene: what it is of.
         time_s: seconds from the scene's start.
-        mesh: all triangles, scene frame.
+        meshes: resting and moving triangles, scene frame; the moving ones are numbered after the resting ones.
         actors: state of every actor but the ego vehicle.
         ego: state of the ego vehicle.
-        caster: casts rays at `mesh`.
+        caster: casts rays at the meshes.
     """
 
     scene: Scene
     time_s: float
-    mesh: Mesh
+    meshes: tuple[Mesh, Mesh]
     actors: tuple[ActorState, ...]
     ego: ActorState
     caster: Caster
 
+    @property
+    def num_faces(self) -> int:
+        """Number of triangles."""
+        return len(self.meshes[0]) + len(self.meshes[1])
+
+    def pick(self, attribute: str, face: NDArray[np.int32]) -> NDArray:
+        """Values of a `Mesh` attribute at triangles (N,)."""
+        resting, moving = (getattr(mesh, attribute) for mesh in self.meshes)
+        values = resting.take(face, 0, mode="clip")
+        moves = np.flatnonzero(face >= len(resting))
+        values[moves] = moving[face[moves] - len(resting)]
+        return values
+
     @cached_property
     def face_class(self) -> NDArray[np.uint8]:
         """(F,) index into `CLASSES` per triangle; ground triangles count as road."""
-        classes = np.zeros(len(self.mesh), np.uint8)
+        classes = np.zeros(self.num_faces, np.uint8)
         classes[: len(self.scene.surroundings_class)] = self.scene.surroundings_class
         for actor in self.actors:
             classes[slice(*actor.faces)] = CLASS_INDEX[actor.class_name]
@@ -187,16 +202,21 @@ class Snapshot:
     @cached_property
     def face_instance(self) -> NDArray[np.int32]:
         """(F,) instance per triangle, `NO_INSTANCE` for surroundings."""
-        instances = np.full(len(self.mesh), NO_INSTANCE, np.int32)
+        instances = np.full(self.num_faces, NO_INSTANCE, np.int32)
         for actor in self.actors:
             instances[slice(*actor.faces)] = actor.instance
         return instances
 
 
-def _pose(actors: list[Actor], time_s: float, first_face: int) -> tuple[list[ActorState], list[Mesh]]:
+def _pose(
+    actors: list[Actor], time_s: float, first_face: int, viewpoints: NDArray[np.float64]
+) -> tuple[list[ActorState], list[Mesh]]:
+    """States and meshes in the scene frame; actors close to a viewpoint (V, 2) are rounder."""
     states, meshes = [], []
     for actor in actors:
-        shape, pose = actor.shape(time_s), actor.path(time_s)
+        pose = actor.path(time_s)
+        close = np.linalg.norm(viewpoints - pose[:2, 3], axis=1).min() < _CLOSE_M
+        shape = actor.shape(time_s, 8 if close else 5)
         meshes.append(shape.mesh.moved(pose))
         faces = (first_face, first_face + len(shape.mesh))
         joints = None if shape.joints is None else transform_points(pose, shape.joints.astype(float))
@@ -204,7 +224,7 @@ def _pose(actors: list[Actor], time_s: float, first_face: int) -> tuple[list[Act
         velocity = _velocity(actor, time_s)
         states.append(
             ActorState(
-                actor.instance, actor.class_name, actor.kind, pose, corners, velocity, joints, faces
+                actor.instance, actor.class_name, actor.kind, pose, corners, velocity, joints, faces, actor.rests
             )
         )
         first_face = faces[1]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from omma.core.poses import invert_rigid, project_points, transform_points
 from omma.world.mesh import Float
-from omma.world.render import Renderer, Samples
+from omma.world.render import Renderer
 
 # where inside a pixel the extra rays of an edge pixel go
-_SUBPIXELS = np.float32([(-0.25, -0.375), (0.375, -0.125), (-0.375, 0.125), (0.125, 0.375)])
+_SUBPIXELS = np.float32([(-0.25, 0.35, -0.1), (-0.35, -0.1, 0.35)])  # (u, v), one column a ray
+
+# pairs of corners whose numbers differ in one bit
+_BOX_EDGES = np.array([(a, a | bit) for bit in (1, 2, 4) for a in range(8) if not a & bit])
 
 
 @dataclass(frozen=True)
@@ -32,23 +37,39 @@ class PinholeCamera:
         """Rays through pixel positions.
 
         Args:
-            uv: (N, 2) pixels.
+            uv: (2, N) float32 pixels.
 
         Returns:
-            (N, 3) float32 origins and directions in the scene frame; a direction's part along the optical axis is
-            1, so that the length of a ray is its depth.
+            (3, N) float32 unit directions in the scene frame, and (N,) depth per metre of ray.
         """
-        K, R = self.intrinsics, self.scene_T_cam[:3, :3]
-        x, y = (uv[:, 0] - K[0, 2]) / K[0, 0], (uv[:, 1] - K[1, 2]) / K[1, 1]
-        directions = np.stack([x, y, np.ones_like(x)], 1) @ R.T
-        origins = np.broadcast_to(self.scene_T_cam[:3, 3].astype(np.float32), directions.shape)
-        return np.ascontiguousarray(origins), directions.astype(np.float32)
+        K, R = self.intrinsics.astype(np.float32), self.scene_T_cam[:3, :3].astype(np.float32)
+        x, y = (uv[0] - K[0, 2]) / K[0, 0], (uv[1] - K[1, 2]) / K[1, 1]
+        cosine = 1 / np.sqrt(x * x + y * y + 1)
+        return R @ np.stack([x * cosine, y * cosine, cosine]), cosine
+
+    def covered(self, boxes: Iterable[NDArray[np.float64]], margin_px: int = 2) -> NDArray[np.bool_]:
+        """Pixels (H, W) in which a box may be seen; never false where one is.
+
+        Args:
+            boxes: (8, 3) corners each, scene frame.
+            margin_px: how much farther a box may reach.
+        """
+        mask = np.zeros(self.image_size, bool)
+        cam_T_scene = invert_rigid(self.scene_T_cam)
+        for corners in boxes:
+            visible = _ahead(transform_points(cam_T_scene, corners))
+            if len(visible):
+                uv, _ = project_points(self.intrinsics, visible)
+                low = np.maximum(np.floor(uv.min(0)) - margin_px, 0).astype(int)
+                high = np.maximum(np.ceil(uv.max(0)) + margin_px, 0).astype(int)
+                mask[low[1] : high[1], low[0] : high[0]] = True
+        return mask
 
     def centres(self) -> Float:
-        """(H W, 2) float32 positions of the pixel centres, row by row."""
+        """(2, H W) float32 positions of the pixel centres, row by row."""
         height, width = self.image_size
-        v, u = np.mgrid[0:height, 0:width]
-        return np.stack([u.ravel() + 0.5, v.ravel() + 0.5], 1).astype(np.float32)
+        u, v = np.arange(width, dtype=np.float32) + 0.5, np.arange(height, dtype=np.float32) + 0.5
+        return np.stack([np.tile(u, height), v.repeat(width)])
 
 
 @dataclass(frozen=True)
@@ -70,30 +91,41 @@ class Picture:
 
 def take_picture(renderer: Renderer, camera: PinholeCamera, rng: np.random.Generator) -> Picture:
     """Render a picture with smoothed edges, slight exposure error and sensor noise drawn from `rng`."""
-    shape = camera.image_size
+    shape, origin = camera.image_size, camera.scene_T_cam[:3, 3]
     uv = camera.centres()
     pixel_rad = 1.0 / camera.intrinsics[0, 0]
-    samples = renderer.see(*camera.rays(uv), pixel_rad)
+    moving = camera.covered(a.corners for a in renderer.snapshot.actors if not a.rests).ravel()
+    directions, cosine = camera.rays(uv)
+    samples = renderer.see(origin, directions, pixel_rad, moving)
     rgb = samples.rgb
-    edges = np.flatnonzero(_edges(samples, shape))
+    edges = np.flatnonzero(_edges(rgb.reshape(*shape, 3)))
     if len(edges):
-        extra = (uv[edges, None] + _SUBPIXELS).reshape(-1, 2)
-        finer = renderer.see(*camera.rays(extra), pixel_rad / 2).rgb.reshape(len(edges), -1, 3)
-        rgb[edges] = finer.mean(1)
+        extra = (uv[:, None, edges] + _SUBPIXELS[:, :, None]).reshape(2, -1)
+        finer = renderer.see(origin, camera.rays(extra)[0], pixel_rad / 2, np.tile(moving[edges], _SUBPIXELS.shape[1]))
+        rgb[edges] = finer.rgb.reshape(-1, len(edges), 3).mean(0)
     return Picture(
         _exposed(rgb.reshape(*shape, 3), rng),
-        samples.t.reshape(shape),
+        (samples.distance_m * cosine).reshape(shape),
         samples.class_index.reshape(shape),
         samples.instance.reshape(shape),
     )
 
 
-def _edges(samples: Samples, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """(H W,) whether a pixel differs clearly in brightness from a neighbour."""
-    rgb = samples.rgb.reshape(*shape, 3)
-    edge = np.zeros(shape, bool)
+def _ahead(corners: NDArray[np.float64], near_m: float = 0.05) -> NDArray[np.float64]:
+    """Corners (n, 3) of the part of a box in front of a camera; `corners` (8, 3) in the camera frame."""
+    depth = corners[:, 2]
+    start, end = corners[_BOX_EDGES[:, 0]], corners[_BOX_EDGES[:, 1]]
+    crossing = (start[:, 2] < near_m) != (end[:, 2] < near_m)
+    start, end = start[crossing], end[crossing]
+    share = (near_m - start[:, 2]) / (end[:, 2] - start[:, 2])
+    return np.concatenate([corners[depth >= near_m], start + share[:, None] * (end - start)])
+
+
+def _edges(rgb: Float) -> NDArray[np.bool_]:
+    """(H W,) whether a pixel of a picture (H, W, 3) differs clearly in brightness from a neighbour."""
     grey = rgb @ np.float32((0.3, 0.59, 0.11))
-    down, across = np.abs(np.diff(grey, axis=0)) > 14, np.abs(np.diff(grey, axis=1)) > 14
+    edge = np.zeros(grey.shape, bool)
+    down, across = np.abs(np.diff(grey, axis=0)) > 20, np.abs(np.diff(grey, axis=1)) > 20
     edge[:-1] |= down
     edge[1:] |= down
     edge[:, :-1] |= across

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from omma.world.assets.people import Look, person, random_look, riding_joints, walking_joints
 from omma.world.assets.scenery import barrier, traffic_cone
 from omma.world.assets.vehicles import CAR_STYLES, PAINTS, bicycle, bus, car, motorcycle, truck
-from omma.world.mesh import Mesh, place
+from omma.world.mesh import Float, Mesh, place
 from omma.world.scene import EGO_INSTANCE, Actor, Shape
 from omma.world.streets import (
     CORNER_M,
@@ -119,7 +119,7 @@ class _Crowd:
         self.actors: list[Actor] = []
 
     def add(
-        self, class_name: str, kind: str, shape: Callable[[float], Shape], path: Way, rests: bool | None = None
+        self, class_name: str, kind: str, shape: Callable[[float, int], Shape], path: Way, rests: bool | None = None
     ) -> None:
         """Append an actor; by default it rests if its path does not move."""
         instance = EGO_INSTANCE + 1 + len(self.actors)
@@ -127,12 +127,16 @@ class _Crowd:
         self.actors.append(Actor(instance, class_name, kind, shape, path, still))
 
 
-def _fixed(mesh: Mesh) -> Callable[[float], Shape]:
+def _fixed(mesh: Mesh) -> Callable[[float, int], Shape]:
     return partial(_always, Shape(mesh))
 
 
-def _always(shape: Shape, _time_s: float) -> Shape:
+def _always(shape: Shape, _time_s: float, _sides: int) -> Shape:
     return shape
+
+
+def _sitting(look: Look, joints: Float, _time_s: float, sides: int) -> Shape:
+    return Shape(person(look, joints, sides), joints)
 
 
 def _draw_car(rng: np.random.Generator) -> tuple[str, str, Mesh]:
@@ -158,8 +162,7 @@ def _add_vehicle(rng: np.random.Generator, crowd: _Crowd, drawn: tuple[str, str,
         look = random_look(rng, helmet=class_name == "motorcycle" or rng.random() < 0.4)
         seat, grip, foot = (np.array(p) for p in _SEATS[class_name])
         joints = riding_joints(max(look.height_m, 1.55), seat, grip, foot)
-        shape = Shape(person(look, joints), joints)
-        crowd.add("rider", f"rider.{class_name}", partial(_always, shape), way)
+        crowd.add("rider", f"rider.{class_name}", partial(_sitting, look, joints), way)
 
 
 def _moving_or_waiting(
@@ -275,10 +278,10 @@ def _add_walker(rng: np.random.Generator, crowd: _Crowd, way: Way) -> None:
     crowd.add("pedestrian", "walker.pedestrian", partial(_walking, look, phase, way.speed, way.reach_m), way)
 
 
-def _walking(look: Look, phase: float, speed: float, reach_m: float, time_s: float) -> Shape:
+def _walking(look: Look, phase: float, speed: float, reach_m: float, time_s: float, sides: int) -> Shape:
     turn = 2 * np.pi * travelled(time_s, speed, reach_m) / (0.83 * look.height_m)
     joints = walking_joints(look.height_m, phase + turn, stride=0.85 if speed else 0.08)
-    return Shape(person(look, joints), joints)
+    return Shape(person(look, joints, sides), joints)
 
 
 def _crossing(rng: np.random.Generator, plan: Plan, crowd: _Crowd) -> None:

@@ -161,10 +161,10 @@ class _Limbs:
         """A limb between two points (3,); `radii` at both ends; `widen` stretches it to the person's sides."""
         self._rows.append((start, end, radii, colour, widen))
 
-    def mesh(self, left: Float) -> Mesh:
+    def mesh(self, left: Float, sides: int) -> Mesh:
         """All limbs; `left` (3,) is the direction in which they are widened."""
         starts, ends, radii, colours, widen = (np.array(column, float) for column in zip(*self._rows, strict=True))
-        profile, faces = _limb_pattern()
+        profile, faces = _limb_pattern(sides)
         along = ends - starts
         lengths = np.linalg.norm(along, axis=1)
         axis = along / lengths[:, None]
@@ -189,12 +189,13 @@ class _Limbs:
         )
 
 
-def person(look: Look, joints: Float) -> Mesh:
+def person(look: Look, joints: Float, sides: int = 8) -> Mesh:
     """Body of a person around posed joints.
 
     Args:
         look: height, build and colours.
         joints: (17, 3) in the person frame, order `JOINTS`.
+        sides: of each limb; from 8 on its ends are rounded.
     """
     body = _Limbs()
     left = (joints[5] - joints[6]) / np.linalg.norm(joints[5] - joints[6])
@@ -202,7 +203,7 @@ def person(look: Look, joints: Float) -> Mesh:
     _add_head(body, look, joints)
     for side in (0, 1):
         _add_arm_and_leg(body, look, joints[5 + side :: 2])
-    return body.mesh(left)
+    return body.mesh(left, sides)
 
 
 def _add_trunk(body: _Limbs, look: Look, joints: Float) -> None:
@@ -244,12 +245,13 @@ def _add_arm_and_leg(body: _Limbs, look: Look, chain: Float) -> None:
     body.add(heel, heel + toe / np.linalg.norm(toe) * 0.085 * h, (0.026 * h, 0.022 * h), SHOE)
 
 
-@lru_cache(maxsize=1)
-def _limb_pattern() -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+@lru_cache(maxsize=4)
+def _limb_pattern(sides: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Points of a unit capsule (x, y, z, which end 0 or 1) from tip to tip, and its triangles."""
-    sides = 8
-    tilt = np.pi / 3
-    half = [(np.cos(tilt), -np.sin(tilt), 0.0), (1.0, 0.0, 0.0), (1.0, 0.0, 1.0), (np.cos(tilt), np.sin(tilt), 1.0)]
+    half = [(1.0, 0.0, 0.0), (1.0, 0.0, 1.0)]
+    if sides >= 8:
+        r, z = np.cos(np.pi / 3), np.sin(np.pi / 3)
+        half = [(r, -z, 0.0), *half, (r, z, 1.0)]
     turn = np.arange(sides) * 2 * np.pi / sides
     points = [(0.0, 0.0, -1.0, 0.0)]
     points += [(r * np.cos(t), r * np.sin(t), z, end) for r, z, end in half for t in turn]

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from omma.world.mesh import Colour, Float, Material, Mesh, ball, box, join, loft, panel, quad, ring, rod
+from omma.world.mesh import Colour, Float, Material, Mesh, ball, box, disc, join, loft, panel, quad, ring, rod
 
 RUBBER: Colour = (0.018, 0.018, 0.02)
 TRIM: Colour = (0.03, 0.03, 0.033)
@@ -162,12 +162,20 @@ def _axle(x: float, half: float, radius: float, width: float) -> list[Mesh]:
     parts = []
     for side in (-1, 1):
         outer = side * (half + 0.012)
-        arch = (x, side * (half - 0.1), radius + 0.06), (x, side * (half + 0.004), radius + 0.06)
-        rim = (x, outer, radius), (x, outer + side * 0.008, radius)
-        parts.append(rod(*arch, radius + 0.05, TRIM, sides=12))
-        parts.append(rod((x, outer - side * width, radius), (x, outer, radius), radius, RUBBER, sides=14))
-        parts.append(rod(*rim, radius * 0.62, STEEL, Material.METAL, sides=10))
+        arch = (x, side * (half + 0.002), radius + 0.02)
+        parts.append(disc(arch, side, radius + 0.045, TRIM, Material.MATTE, points=14))
+        parts.append(_tyre(x, (outer - side * width, outer), radius))
+        parts.append(disc((x, outer + side * 0.004, radius), side, radius * 0.62, STEEL, Material.METAL, points=10))
     return parts
+
+
+def _tyre(x: float, across: tuple[float, float], radius: float) -> Mesh:
+    turn = np.sign(across[1] - across[0]) * np.arange(14) * 2 * np.pi / 14
+    rings = [
+        np.stack([x + r * np.sin(turn), np.full(14, y), radius + r * np.cos(turn)], 1)
+        for r, y in ((radius, across[0]), (radius, across[1]))
+    ]
+    return loft(rings, RUBBER, Material.MATTE)
 
 
 @lru_cache(maxsize=16)
