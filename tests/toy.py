@@ -24,7 +24,13 @@ from omma.config.base import (
 )
 from omma.core.meter import MeanMeter, Meter
 from omma.data.dataset import Sample, Samples
+from omma.engine.checkpoint import find_last, load_train_state, read_weights
+from omma.engine.loop import FitResult, fit
+from omma.engine.record import MEASURED
 from omma.engine.task import Batch, Prediction, StepInfo, Task
+from omma.runs.console import RunLog
+from omma.runs.folder import RunFolder
+from omma.runs.metrics import read_metrics
 
 
 class ToySystem(SystemSection):
@@ -128,14 +134,22 @@ class AccuracyMeter(Meter):
 class ToyTask(Task):
     train_terms = ("entropy", "size")
 
-    def __init__(self, config: ToyConfig, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        config: ToyConfig,
+        *,
+        on_train: Callable[[int], None] = lambda step: None,
+        on_validate: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__()
-        torch.manual_seed(seed)
+        self.on_train, self.on_validate = on_train, on_validate
+        torch.manual_seed(0)
         self.model = ToyNet(config.system.width, config.system.norm, config.system.dropout)
         self.seen: list[list[str]] = []
 
     def training_step(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         self.seen.append(list(batch["token"]))
+        self.on_train(info.step)
         logits = self.model(batch["image"])
         entropy = F.cross_entropy(logits, batch["label"])
         size = logits.square().mean()
@@ -145,6 +159,7 @@ class ToyTask(Task):
         return {"accuracy": AccuracyMeter(), "entropy": MeanMeter("entropy")}
 
     def validation_step(self, batch: Batch, meters: Mapping[str, Meter]) -> None:
+        self.on_validate()
         logits = self.model(batch["image"])
         meters["accuracy"].update(batch["token"], logits.argmax(1) == batch["label"])
         for one_logits, one_label in zip(logits, batch["label"], strict=True):
@@ -185,3 +200,72 @@ def toy_config(**sections: Any) -> ToyConfig:
             defaults[name] = {**defaults.get(name, {}), **values}
     made = {name: kinds[name](**values) for name, values in defaults.items()}
     return ToyConfig(**made, **{name: value for name, value in sections.items() if name not in kinds})
+
+
+def toy_fit(
+    folder: Path,
+    config: ToyConfig,
+    task: ToyTask | None = None,
+    *,
+    samples: Samples | None = None,
+    val_samples: Samples | None = None,
+    **options: Any,
+) -> tuple[RunFolder, FitResult]:
+    """Train in a run folder, which is made if it is not there; 40 training and 10 validation samples."""
+    run = RunFolder(folder)
+    if not run.is_run():
+        run = RunFolder.create(folder.parent, folder.name, config=config.as_dict(), command=["omma", "train"])
+    result = fit(
+        task or ToyTask(config),
+        ToySamples(40, seed=config.seed) if samples is None else samples,
+        ToySamples(10, seed=config.seed, augment=False) if val_samples is None else val_samples,
+        toy_collate,
+        config,
+        run,
+        best=("val/accuracy", "max"),
+        console=RunLog(run.log_file, quiet=True),
+        **options,
+    )
+    return run, result
+
+
+def last_state(run: RunFolder) -> dict[str, Any]:
+    """Everything a run's last checkpoint holds, flat: name -> tensor or plain value; without times."""
+    folder = find_last(run)
+    assert folder is not None
+    state = load_train_state(folder)
+    state["progress"].pop("time_s")
+    weights = {file.stem: read_weights(file) for file in folder.glob("*.safetensors")}
+    return {"step": folder.name, **_flat({**state, **weights})}
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        items: Any = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    else:
+        return {prefix: value}
+    return {key: v for name, item in items for key, v in _flat(item, f"{prefix}.{name}").items()}
+
+
+def rows(run: RunFolder) -> list[dict[str, Any]]:
+    """The rows of metrics.csv without what is measured on the machine."""
+    return [
+        {name: value for name, value in row.items() if name not in MEASURED}
+        for row in read_metrics(run.metrics_file)
+    ]
+
+
+def assert_same(one: RunFolder, other: RunFolder) -> None:
+    """Last checkpoints and metrics of two runs are the same bit for bit."""
+    first, second = last_state(one), last_state(other)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        same = torch.equal(value, second[name]) if isinstance(value, Tensor) else value == second[name]
+        assert same, f"{name}: {value} and {second[name]}"
+    assert rows(one) == rows(other)
+    best_one, best_other = (
+        read_weights(run.checkpoints / "best" / "model.safetensors") for run in (one, other)
+    )
+    assert all(torch.equal(value, best_other[name]) for name, value in best_one.items())

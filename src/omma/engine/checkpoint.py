@@ -46,6 +46,25 @@ WEIGHTS, AVERAGED, TRAIN_STATE, META = (
 
 
 @dataclass(frozen=True)
+class TrainingState:
+    """What a writer of files in an original project's format gets beside the task.
+
+    Args:
+        kind: "step", "best" or "final".
+        step: optimiser steps finished.
+        epoch: passes over the training data finished.
+        metrics: of the last validation.
+        optimizer: the optimiser's state dict.
+    """
+
+    kind: str
+    step: int
+    epoch: int
+    metrics: Mapping[str, float]
+    optimizer: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """What one checkpoint holds.
 

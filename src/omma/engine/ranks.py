@@ -49,6 +49,12 @@ def gather_objects(value: Any) -> list[Any]:
     return values
 
 
+def leave() -> None:
+    """Take leave of the other processes; a training is over."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def share_buffers(module: nn.Module) -> None:
     """Give every process the buffers (batch norm statistics) of the first, whose state is the saved one."""
     if _joined():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from omma.config.base import (
     ConstantSchedule,
@@ -70,36 +70,6 @@ def _cosine(schedule: CosineSchedule, step: int, length: Length) -> float:
     return schedule.final_factor + (1.0 - schedule.final_factor) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-@dataclass
-class Plateau:
-    """The factor of a PlateauSchedule: times gamma after `patience` validations without a better value.
-
-    Args:
-        factor: the factor now.
-        best: best value so far; None before the first validation.
-        bad: validations since the best one or the last drop.
-    """
-
-    factor: float = 1.0
-    best: float | None = None
-    bad: int = 0
-
-    def update(self, schedule: PlateauSchedule, value: float, mode: str) -> None:
-        """Count one validation.
-
-        Args:
-            schedule: the recipe's section.
-            value: the best-metric's value.
-            mode: "max" or "min", which one is better.
-        """
-        if improved(value, self.best, mode):
-            self.best, self.bad = value, 0
-            return
-        self.bad += 1
-        if self.bad >= schedule.patience:
-            self.factor, self.bad = max(schedule.min_factor, self.factor * schedule.gamma), 0
-
-
 def improved(value: float, best: float | None, mode: str, min_delta: float = 0.0) -> bool:
     """Whether `value` beats `best` by more than `min_delta`; NaN never does, a first number always."""
     if math.isnan(value):
@@ -107,3 +77,43 @@ def improved(value: float, best: float | None, mode: str, min_delta: float = 0.0
     if best is None:
         return True
     return value > best + min_delta if mode == "max" else value < best - min_delta
+
+
+@dataclass
+class Patience:
+    """Counts validations without a better value.
+
+    Args:
+        best: best value so far; None before the first validation.
+        bad: validations since then.
+    """
+
+    best: float | None = None
+    bad: int = 0
+
+    def count(self, value: float, mode: str, min_delta: float = 0.0) -> None:
+        """Count one validation; `mode` ("max" or "min") says which value is better."""
+        if improved(value, self.best, mode, min_delta):
+            self.best, self.bad = value, 0
+        else:
+            self.bad += 1
+
+
+@dataclass
+class Plateau:
+    """The factor of a PlateauSchedule: times gamma after `patience` validations without a better value.
+
+    Args:
+        factor: the factor now.
+        waiting: since when; starts anew after a drop.
+    """
+
+    factor: float = 1.0
+    waiting: Patience = field(default_factory=Patience)
+
+    def update(self, schedule: PlateauSchedule, value: float, mode: str) -> None:
+        """Count one validation of the best metric."""
+        self.waiting.count(value, mode)
+        if self.waiting.bad >= schedule.patience:
+            self.factor = max(schedule.min_factor, self.factor * schedule.gamma)
+            self.waiting.bad = 0

@@ -1,0 +1,404 @@
+"""The training loop: load, step, log, validate, save. The only importer of Lightning Fabric.
+
+Everything random is a function of (seed, step, micro-step, rank), and the samples of a step follow from the
+position in their sequence, so a run that stops and resumes repeats the same bits.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from lightning.fabric.plugins import MixedPrecision, Precision
+from lightning.fabric.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
+from lightning.fabric.strategies import DDPStrategy
+from torch import Tensor, nn
+
+from omma.config.base import Period, RunConfig, Train
+from omma.data.dataset import Collate, Samples
+from omma.data.loader import to_device
+from omma.data.sampler import steps_per_epoch
+from omma.engine.checkpoint import TrainingState, find_last, prune, save_checkpoint, step_name
+from omma.engine.ema import Ema
+from omma.engine.evaluate import Evaluator, metric_names
+from omma.engine.failures import Activity, check_finite, explained
+from omma.engine.launch import world
+from omma.engine.optim import build_optimizer, set_lr
+from omma.engine.ranks import leave, mean_over_ranks, rank
+from omma.engine.record import Recorder, StepClock, columns, memory_gib
+from omma.engine.rng import seed_step
+from omma.engine.schedule import lr_factor
+from omma.engine.setup import (
+    Judge,
+    Say,
+    describe,
+    deterministic_kernels,
+    evaluator,
+    pick_device,
+    prepare_task,
+    train_loader,
+)
+from omma.engine.signals import StopRequested, StopSignal
+from omma.engine.state import Progress, TrainState
+from omma.engine.task import Batch, StepInfo, Task
+from omma.errors import ConfigError, Preempted
+from omma.runs.console import RunLog
+from omma.runs.folder import RunFolder
+
+ReferenceWriter = Callable[[Task, TrainingState], None]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a training ended.
+
+    Args:
+        step: optimiser steps finished.
+        best_value: best value of the best metric; None without validation.
+        best_step: its step.
+        stopped: "length" (all steps done) or "early_stop".
+    """
+
+    step: int
+    best_value: float | None
+    best_step: int
+    stopped: str
+
+
+def fit(
+    task: Task,
+    train_data: Samples,
+    val_data: Samples | None,
+    collate: Collate,
+    config: RunConfig,
+    run: RunFolder,
+    *,
+    best: tuple[str, str],
+    console: RunLog,
+    memory_keys: Sequence[str] = (),
+    reference_writer: ReferenceWriter | None = None,
+) -> FitResult:
+    """Train, from the run folder's last checkpoint if it has one.
+
+    Args:
+        task: with its initial weights; is trained in place.
+        train_data: training set.
+        val_data: validation set; None trains without.
+        collate: joins samples into a batch.
+        config: the recipe.
+        run: an existing run folder; checkpoints, metrics.csv and status.json are written there.
+        best: metric of best/ and its direction, ("val/iou", "max"); `save.best` overrides the metric.
+        console: for lines and the progress bar.
+        memory_keys: overrides that lower memory, in order of effect, for the out-of-memory message.
+        reference_writer: called after each save with the task, which has the evaluated weights for best/ and
+            final/, and the state of the training.
+
+    Raises:
+        ConfigError: the recipe asks for what is not possible here.
+        DataError: too few samples, or one that cannot be read.
+        OutOfMemoryError: see `memory_keys`.
+        NonFiniteError: the loss or its gradient; nothing was updated.
+        Preempted: a signal stopped the run after saving.
+    """
+    console = console if world().rank == 0 else RunLog(None, quiet=True)
+    fabric = open_fabric(config.train, console.line)
+    stop, activity = StopSignal(fabric.device), Activity("while setting up")
+    with (
+        stop.installed(),
+        deterministic_kernels(config.deterministic),
+        explained(activity, fabric.device, memory_keys),
+    ):
+        training = Training(
+            fabric,
+            task,
+            (train_data, val_data, collate),
+            config,
+            run,
+            best=best,
+            console=console,
+            stop=stop,
+            activity=activity,
+            reference_writer=reference_writer,
+        )
+        result = training.run()
+    leave()
+    return result
+
+
+class Training:
+    """A training under way, taken up from the run folder's last checkpoint; see `fit` for the arguments."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        task: Task,
+        data: tuple[Samples, Samples | None, Collate],
+        config: RunConfig,
+        run: RunFolder,
+        *,
+        best: tuple[str, str],
+        console: RunLog,
+        stop: StopSignal,
+        activity: Activity,
+        reference_writer: ReferenceWriter | None,
+    ) -> None:
+        train_data, val_data, collate = data
+        self.fabric, self.task, self.config, self.console = fabric, task, config, console
+        self.run_folder, self.reference_writer = run, reference_writer
+        self.stop, self.activity = stop, activity
+        self.num_samples = len(train_data)
+        self.judge = Judge(config, best, metric_names(task))
+        self.module, self.optimizer, self.state = _set_up(fabric, task, config, len(train_data), console.line)
+        _resume(fabric, self.state, config, run, console.line)
+        progress = self.state.progress
+        self.length = progress.length(config.train.length, len(train_data))
+        num_steps = self.length.total - progress.step
+        loader = train_loader(train_data, collate, config, progress.position, num_steps, fabric.device)
+        self.batches = iter(loader)
+        self.evaluator = evaluator(val_data, collate, config, fabric.device) if val_data is not None else None
+        self.clock = StepClock(progress.time_s)
+        names = columns(task.train_terms, metric_names(task))
+        self.recorder = Recorder(run, config.log, names, progress.step, self.length.total, console)
+        describe(config, self.length, progress, self.judge, fabric.device, console.line)
+
+    def run(self) -> FitResult:
+        """Train to the end, or until a signal or a failure."""
+        progress = self.state.progress
+        with self.recorder.opened(progress.step):
+            try:
+                self._loop()
+                self._save("final")
+            except StopRequested:
+                self._save(step_name(progress.step))
+                self.recorder.status("preempted", step=progress.step)
+                hint = f'`omma resume "{self.run_folder.name}"` goes on from here'
+                raise Preempted(f"stopped by a signal and saved at step {progress.step}", hint) from None
+            except BaseException as error:
+                text = next(iter(str(error).splitlines()), type(error).__name__)
+                self.recorder.status("failed", step=progress.step, error=text)
+                raise
+        self.recorder.status("finished", step=progress.step)
+        stopped = "length" if progress.step >= self.length.total else "early_stop"
+        return FitResult(progress.step, progress.best_value, progress.best_step, stopped)
+
+    def _loop(self) -> None:
+        self.recorder.status("running", step=self.state.progress.step, error=None)
+        if self.state.progress.pending_validation:
+            self._validate_and_save()
+        self.clock.restart()
+        while not self._finished():
+            values = self._step()
+            self._log(values)
+            self._validate_and_save()
+
+    def _step(self) -> dict[str, float]:
+        """One optimiser step: gradients of all micro-steps, check, update.
+
+        Returns:
+            the loss, its terms, grad_norm and lr; means over micro-steps and processes.
+        """
+        progress, optim = self.state.progress, self.config.optim
+        self.activity.text = f"in step {progress.step + 1}"
+        factor = lr_factor(self.config.schedule, progress.step, self.length) * progress.plateau.factor
+        set_lr(self.state.optimizer, factor)
+        micro_terms, tokens = self._accumulate_gradients()
+        grad_norm = self.fabric.clip_gradients(
+            self.module, self.optimizer, max_norm=optim.grad_clip or math.inf, error_if_nonfinite=False
+        )
+        terms = mean_over_ranks(micro_terms.mean(0))
+        names = ("loss", *self.task.train_terms, "grad_norm")
+        values = dict(zip(names, torch.cat([terms, grad_norm.view(1)]).tolist(), strict=True))
+        scaled = self.config.train.precision == "16-mixed"  # the scaler skips steps of infinite gradient
+        check_finite(progress.step + 1, values, micro_terms, tokens, optim, gradient=not scaled)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        progress.advance(self.num_samples)
+        if self.state.ema is not None:
+            self.state.ema.update(progress.step)
+        return {**values, "lr": optim.lr * factor}
+
+    def _accumulate_gradients(self) -> tuple[Tensor, list[list[str]]]:
+        """Forward and backward passes of one step's micro-batches.
+
+        Returns:
+            loss and terms by micro-step, (M, 1 + terms); names of the samples by micro-step.
+
+        Raises:
+            StopRequested: between micro-steps; the buffers are then as they were before the step.
+        """
+        progress, num_micro = self.state.progress, self.config.train.accumulate
+        info = StepInfo(progress.step, progress.position.epoch, progress.step / self.length.total)
+        micro_terms, tokens = [], []
+        with self.state.buffers_kept_by_stop(num_micro):
+            for micro in range(num_micro):
+                self.stop.check()
+                with self.clock.waiting():
+                    batch = to_device(next(self.batches), self.fabric.device)
+                seed_step(self.config.seed, progress.step, micro, rank())
+                with self.fabric.no_backward_sync(self.module, enabled=micro < num_micro - 1):
+                    loss, terms = self.module(batch, info)
+                    self.fabric.backward(loss / num_micro)
+                micro_terms.append(terms)
+                tokens.append(list(batch.get("token", ())))
+        return torch.stack(micro_terms), tokens
+
+    def _log(self, values: dict[str, float]) -> None:
+        progress = self.state.progress
+        self.clock.tick()
+        self.recorder.advance(progress.step)
+        if progress.step % self.config.log.every == 0:
+            measured = self.clock.lap() | {"memory": memory_gib(self.fabric.device)}
+            terms = ("loss", *self.task.train_terms)
+            self.recorder.train_row(progress.step, progress.position.epoch, values | measured, terms)
+
+    def _validate_and_save(self) -> None:
+        """Validate, then save, where it is due after this step."""
+        pending = self.state.progress.pending_validation
+        if self.evaluator is not None and (pending or self._due(self.config.validation.every)):
+            self._validate(self.evaluator)
+        if self._due(self.config.save.every):
+            self._save(step_name(self.state.progress.step))
+
+    def _validate(self, evaluator: Evaluator) -> None:
+        progress = self.state.progress
+        self.activity.text = f"in the validation after step {progress.step}"
+        progress.pending_validation = True
+        with self.state.evaluated_weights():
+            metrics = evaluator.run(self.task, self.console, check_stop=self._between_batches).metrics
+        progress.pending_validation = False
+        better = self.judge.judge(progress, metrics)
+        values = {"time_s": round(self.clock.total_s(), 3), **metrics}
+        best = self.judge.metric, progress.best_value, progress.best_step
+        self.recorder.val_row(progress.step, progress.position.epoch, values, best)
+        if better:
+            self._save("best")
+        self.clock.restart()
+
+    def _between_batches(self) -> None:
+        self.recorder.heartbeat(self.state.progress.step)
+        self.stop.check()
+
+    def _save(self, name: str) -> None:
+        """Write step_N (all that a resume needs), best or final (weights)."""
+        self.state.progress.time_s = self.clock.total_s()
+        if rank() == 0:
+            is_step = name.startswith("step_")
+            save_checkpoint(self.run_folder, name, self.state.snapshot(with_optimizer=is_step), self.config)
+            if is_step:
+                prune(self.run_folder, self.config.save.keep_last)
+            if self.reference_writer is not None:
+                with nullcontext() if is_step else self.state.evaluated_weights():
+                    self.reference_writer(self.task, self.state.original_project("step" if is_step else name))
+            self.recorder.line(f"saved checkpoints/{name}")
+        self.clock.restart()
+
+    def _due(self, period: Period) -> bool:
+        """Whether a period ends with this step; the last step ends all."""
+        return period.due(self.state.progress.step, self.length.steps_per_epoch) or self._finished()
+
+    def _finished(self) -> bool:
+        progress = self.state.progress
+        return progress.step >= self.length.total or self.judge.stops_early(progress)
+
+
+class _TrainStep(nn.Module):
+    """What Fabric wraps: its forward is the task's training step."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task = task
+        self.names = ("loss", *task.train_terms)
+
+    def forward(self, batch: Batch, info: StepInfo) -> tuple[Tensor, Tensor]:
+        """The loss, and the detached loss and terms as one tensor, (1 + terms,) float32."""
+        terms = self.task.training_step(batch, info)
+        return terms["loss"], torch.stack([terms[name].detach().float() for name in self.names])
+
+
+class _Autocast(MixedPrecision):
+    """Fabric's mixed precision without its rounding of the inputs: camera matrices stay float32."""
+
+    def convert_input(self, data: Any) -> Any:
+        """The batch as it is."""
+        return data
+
+
+def open_fabric(config: Train, say: Say) -> Fabric:
+    """Device, precision and processes of a training.
+
+    Args:
+        config: the recipe's `train` section.
+        say: takes a line.
+
+    Raises:
+        ConfigError: 16-mixed without a GPU, or more processes than GPUs.
+    """
+    here, device = world(), pick_device(config.device, say)
+    on_gpu = device.type == "cuda"
+    if config.precision == "16-mixed" and not on_gpu:
+        raise ConfigError("train.precision=16-mixed needs a GPU", "train.precision=bf16-mixed or 32 run here")
+    if on_gpu and here.local_size > torch.cuda.device_count():
+        raise ConfigError(
+            f"{here.local_size} processes on {torch.cuda.device_count()} GPUs", "lower train.devices"
+        )
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=[device.index or 0] if on_gpu and here.size == 1 else here.local_size,
+        num_nodes=here.size // here.local_size,
+        strategy="auto" if here.size == 1 else DDPStrategy(find_unused_parameters=True),
+        plugins=[_precision(config.precision, device.type), _environment(here.size)],
+    )
+    fabric.launch()
+    return fabric
+
+
+def _precision(name: str, device_type: str) -> Precision:
+    return Precision() if name == "32" else _Autocast(name, device_type)
+
+
+def _environment(num_processes: int) -> ClusterEnvironment:
+    """Where rank and address come from: `run_workers` and torchrun set the same variables."""
+    if num_processes == 1:
+        return LightningEnvironment()
+    return TorchElasticEnvironment() if "RANK" in os.environ else SLURMEnvironment()
+
+
+def _set_up(
+    fabric: Fabric, task: Task, config: RunConfig, num_samples: int, say: Say
+) -> tuple[nn.Module, Any, TrainState]:
+    """The training step and the optimiser as Fabric wraps them, and the state at step 0."""
+    train, optim = config.train, config.optim
+    if train.batch_size == "auto":
+        raise ConfigError("train.batch_size=auto has to be found before a training", "give a number")
+    progress = Progress(global_batch=train.batch_size * train.accumulate * fabric.world_size)
+    steps_per_epoch(num_samples, progress.global_batch)
+    prepare_task(task, train, fabric.device, say)
+    optimizer = build_optimizer(optim, task.param_groups(optim.lr, optim.weight_decay))
+    module, wrapped = fabric.setup(_TrainStep(task), optimizer)
+    ema = Ema(task, train.ema) if train.ema else None
+    return module, wrapped, TrainState(task, optimizer, ema, fabric.strategy.precision, progress)
+
+
+def _resume(fabric: Fabric, state: TrainState, config: RunConfig, run: RunFolder, say: Say) -> None:
+    """Take up the last checkpoint, if there is one; the first process decides for all which it is."""
+    found = find_last(run) if fabric.is_global_zero else None
+    folder = fabric.broadcast(found)
+    if folder is None:
+        return
+    note = state.restore(folder, config)
+    say(f"goes on from checkpoints/{folder.name}")
+    if note:
+        say(note)
