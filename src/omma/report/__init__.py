@@ -1,0 +1,1 @@
+"""Reports: a run folder read into facts, the facts as plots and one page. Never imports torch."""

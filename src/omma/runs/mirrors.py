@@ -33,14 +33,13 @@ class TensorBoardMirror:
 
     Args:
         run: the run.
-        resume_step: later points of earlier files are hidden, so that no curve runs back; None for a new run.
+        resume_step: later points of earlier files are hidden, so that no curve runs back; None hides all.
     """
 
     def __init__(self, run: RunFolder, resume_step: int | None) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        purge_step = None if resume_step is None else resume_step + 1
-        self._writer = SummaryWriter(str(run.events), purge_step=purge_step, flush_secs=30)
+        self._writer = SummaryWriter(str(run.events), purge_step=(resume_step or 0) + 1, flush_secs=30)
 
     def write(self, *, step: int, epoch: int, phase: str, values: Mapping[str, float | None]) -> None:
         """See Mirror."""

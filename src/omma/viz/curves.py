@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 Curve = tuple[Sequence[float], Sequence[float]]
 
@@ -79,11 +80,26 @@ def smooth(values: Sequence[float], window: int) -> np.ndarray:
         return (sums[high] - sums[low]) / (counts[high] - counts[low])
 
 
-def _wants_log(curves: Mapping[str, Curve]) -> bool:
-    """Whether all values are positive and span more than two powers of ten."""
+def _scale_y(axes: Axes, curves: Mapping[str, Curve]) -> None:
+    """A logarithmic axis where most of the values span two powers of ten; room around a constant."""
     values = np.concatenate([np.asarray(ys, dtype=np.float64) for _, ys in curves.values()])
     values = values[np.isfinite(values)]
-    return bool(len(values) and values.min() > 0 and values.max() / values.min() > 100)
+    if not len(values):
+        return
+    low, high = np.quantile(values, [0.1, 0.9])
+    if values.min() > 0 and high > 100 * low:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(
+            lambda value, _: f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+        )
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    elif np.ptp(values) < 1e-3 * abs(values).max():
+        axes.set_ylim(sorted((0.9 * values.mean(), 1.1 * values.mean())))
+
+
+def _short_number(value: float, _: int | None = None) -> str:
+    """Tick labels of steps: 20000 as 20k."""
+    return f"{value / 1000:g}k" if abs(value) >= 1000 else f"{value:g}"
 
 
 def plot_curves(
@@ -92,6 +108,7 @@ def plot_curves(
     title: str,
     x_label: str = "step",
     y_label: str = "",
+    marked: tuple[float, float] | None = None,
     size: tuple[float, float] = (5.4, 3.2),
 ) -> Figure:
     """Lines over one x axis; long noisy lines are drawn faint with their moving mean on top.
@@ -101,6 +118,7 @@ def plot_curves(
         title: above the plot.
         x_label: name and unit of x.
         y_label: name and unit of y.
+        marked: a point to mark, such as the best value.
         size: inches.
 
     Returns:
@@ -110,8 +128,11 @@ def plot_curves(
         figure, axes = _axes(title, x_label, y_label, size)
         for index, (name, (xs, ys)) in enumerate(curves.items()):
             _line(axes, name, xs, ys, COLOURS[index % len(COLOURS)])
-        if _wants_log(curves):
-            axes.set_yscale("log")
+        if marked:
+            axes.plot(*marked, marker="o", markersize=9, markerfacecolor="none", markeredgecolor=INK)
+        _scale_y(axes, curves)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
+        axes.xaxis.set_major_formatter(_short_number)
         if len(curves) > 1:
             axes.legend(frameon=False, labelcolor=INK, fontsize=8)
     return figure
@@ -173,7 +194,8 @@ def svg_text(figure: Figure, name: str) -> str:
     """The figure as an SVG element for an HTML page: no outside references, text as text.
 
     Ink, grid and line colours become `currentColor`, `var(--faint)`, `var(--c0)` and so on, so that the plot
-    follows a light or dark page. The attribute `data-frame` says where the axes lie, for scripts that read values off.
+    follows a light or dark page. The attribute `data-frame` says where the axes lie, for scripts that read
+    values off.
 
     Args:
         figure: from `plot_curves` or `plot_bars`.

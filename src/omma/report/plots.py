@@ -1,0 +1,114 @@
+"""The report's plots: which curves stand where, each as a PNG file and as SVG for the page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from omma.report.facts import REST, Facts
+from omma.viz.curves import plot_bars, plot_curves, save_figure, svg_text
+
+UNITS = {"step_time": "seconds", "memory": "GiB", "data_share": "share of a step"}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One plot of the page.
+
+    Args:
+        name: column or other key; also looks up the points for reading values off.
+        file: the PNG's name in `plots/`.
+        x_label: name of the x axis.
+        svg: for the page.
+    """
+
+    name: str
+    file: str
+    x_label: str
+    svg: str
+
+
+def file_name(column: str) -> str:
+    """`iou/car` -> `iou_car_comparison.png`, legal on every system."""
+    return re.sub(r'[:<>"|?*/\\\s]', "_", column) + "_comparison.png"
+
+
+def column_groups(curves: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Columns by where they stand: "loss", "validation", "rest", or a family such as "iou/".
+
+    A family holds four or more validation metrics with the same first part; it is folded away.
+    """
+    groups: dict[str, list[str]] = {"loss": [], "validation": [], "rest": []}
+    families = _families(curves)
+    for column, phases in curves.items():
+        family = column.partition("/")[0] + "/" * ("/" in column)
+        if column in REST:
+            groups["rest"].append(column)
+        elif "train" in phases:
+            groups["loss"].append(column)
+        elif family in families:
+            groups.setdefault(family, []).append(column)
+        else:
+            groups["validation"].append(column)
+    return groups
+
+
+def _families(curves: Mapping[str, Any]) -> set[str]:
+    heads = [column.partition("/")[0] + "/" for column in curves if "/" in column]
+    return {head for head in heads if heads.count(head) >= 4}
+
+
+def draw_curves(
+    curves: Mapping[str, Mapping[str, Facts]], best: Facts | None, folder: Path
+) -> dict[str, Plot]:
+    """One plot a column, training and validation together; PNG files are written to `folder`."""
+    return {column: _draw(column, _curve(column, phases, best), folder) for column, phases in curves.items()}
+
+
+def _curve(column: str, phases: Mapping[str, Facts], best: Facts | None) -> Figure:
+    lines = {phase: (points["steps"], points["values"]) for phase, points in phases.items()}
+    is_best = best is not None and best["metric"].removeprefix("val/") == column
+    marked = (best["step"], best["value"]) if is_best and best else None
+    return plot_curves(lines, title=column, y_label=UNITS.get(column, ""), marked=marked)
+
+
+def _draw(name: str, figure: Figure, folder: Path) -> Plot:
+    file = file_name(name)
+    save_figure(figure, folder / file)
+    return Plot(name, file, figure.axes[0].get_xlabel(), svg_text(figure, name))
+
+
+def draw_evaluation(split: str, evaluation: Facts, folder: Path) -> list[Plot]:
+    """Bars by distance ring, and the curves of studies."""
+    return [_draw(name, figure, folder) for name, figure in _evaluation_figures(split, evaluation)]
+
+
+def _evaluation_figures(split: str, evaluation: Facts) -> Iterator[tuple[str, Figure]]:
+    for metric, values in evaluation["rings"].items():
+        title = f"{metric} by distance"
+        yield f"{split}/{metric}/rings", plot_bars(list(values), list(values.values()), title=title)
+    for key, study in evaluation["studies"].items():
+        lines = {name: (study["x"], values) for name, values in study["series"].items()}
+        yield (
+            f"{split}/{key}",
+            plot_curves(lines, title=study["title"], x_label=study["x_label"], y_label=study["y_label"]),
+        )
+
+
+def readable_points(facts: Facts) -> dict[str, dict[str, Facts]]:
+    """Plot name -> line -> {"x", "y"}: what the page's script reads values from."""
+    points = {
+        column: {phase: {"x": line["steps"], "y": line["values"]} for phase, line in phases.items()}
+        for column, phases in facts["curves"].items()
+    }
+    for split, evaluation in facts["evaluation"].items():
+        for key, study in evaluation["studies"].items():
+            points[f"{split}/{key}"] = {
+                name: {"x": study["x"], "y": values} for name, values in study["series"].items()
+            }
+    return points
