@@ -181,7 +181,7 @@ def train(
         smoke=smoke,
         overfit=overfit,
         init=init,
-        resume=resume,
+        resume_from=resume,
         overwrite=overwrite,
         runs_dir=runs_dir,
     )

@@ -11,8 +11,8 @@ import torch
 
 from omma.commands.build import Loaded, build_data, device_of, load_run
 from omma.commands.evaluate import evaluate_run
-from omma.commands.predict import predict_files
 from omma.commands.predict import predict as _predict
+from omma.commands.predict import predict_files
 from omma.commands.train import train as _train
 from omma.config.base import RunConfig
 from omma.data.loader import to_device

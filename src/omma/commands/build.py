@@ -24,12 +24,14 @@ class Loaded:
 
     Args:
         run: the run folder.
+        label: what pictures and files call it: the run's name, with `@which` if that was asked for.
         recipe: its config, with overrides.
         task: the task with weights, in eval mode.
         checkpoint: the checkpoint's folder.
     """
 
     run: RunFolder
+    label: str
     recipe: Recipe
     task: Task
     checkpoint: Path
@@ -96,7 +98,8 @@ def load_run(
     recipe = run_recipe(run, overrides)
     task = build_task(recipe)
     load_weights(task, folder, system=recipe.system.name)
-    return Loaded(run, recipe, task.eval(), folder)
+    label = f"{run.name}@{chosen}" if chosen else run.name
+    return Loaded(run, label, recipe, task.eval(), folder)
 
 
 def _checkpoint_inside(path: Path) -> tuple[RunFolder, Path] | None:

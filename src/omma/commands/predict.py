@@ -132,7 +132,7 @@ def _predictions(loaded: Sequence[Loaded], sources: Any, index: int) -> Iterator
     for item, (data, collate) in zip(loaded, sources, strict=True):
         device = device_of(item.recipe)
         with torch.no_grad():
-            yield item.run.name, item.task.to(device).predict(to_device(collate([data[index]]), device))
+            yield item.label, item.task.to(device).predict(to_device(collate([data[index]]), device))
 
 
 def _draw(predictions: Sequence[tuple[str, Prediction]]) -> np.ndarray:

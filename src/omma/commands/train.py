@@ -42,7 +42,9 @@ class Start:
     resume_file: str | None = None
 
 
-def train_words(recipe: str, words: Sequence[str], *, resume: str | None = None, **options: Any) -> RunFolder:
+def train_words(
+    recipe: str, words: Sequence[str], *, resume_from: str | None = None, **options: Any
+) -> RunFolder:
     """`omma train` as typed: flags of the original tools become settings, `--resume RUN` resumes."""
     from omma.systems.recipes import find_recipe
 
@@ -51,15 +53,17 @@ def train_words(recipe: str, words: Sequence[str], *, resume: str | None = None,
     for line in read.read_as:
         print(f"read {line}")  # noqa: T201
     find_recipe(recipe, runs_root(options.get("runs_dir")))
-    resume = resume or read.options.get("resume")
+    source = resume_from or read.options.get("resume")
     if "name" in read.options and not options.get("name"):
         folder = Path(read.options["name"])
         options |= {"name": folder.name, "runs_dir": str(folder.parent)}
-    if resume and not Path(resume).is_file():
-        from omma.commands.train import resume as resume_run
-
-        return resume_run(resume, read.overrides, runs_dir=options.get("runs_dir"))
-    return train(recipe, read.overrides, resume_file=resume, **options)
+    if source and not Path(source).is_file():
+        return resume(source, read.overrides, runs_dir=options.get("runs_dir"))
+    folder = Path(source).parent if source else None
+    if folder and RunFolder(folder).is_run() and options.get("name") == folder.name:
+        print(f"{folder} is a run: it goes on from its last checkpoint")  # noqa: T201
+        return resume(str(folder), _changeable(read.overrides))
+    return train(recipe, read.overrides, resume_file=source, **options)
 
 
 def train(
@@ -137,6 +141,11 @@ def resume(
     return _go(folder, quiet=quiet)
 
 
+def _changeable(overrides: Sequence[str]) -> list[str]:
+    """Of the words of the start, those that a resume may repeat or change."""
+    return [word for word in overrides if word.startswith((*RESUME_KEYS, *RESUME_SECTIONS))]
+
+
 def train_worker(path: str) -> None:
     """One process of several: train the run folder that the parent process has made."""
     from omma.commands.build import run_recipe
@@ -177,18 +186,17 @@ def train_in(run: RunFolder, recipe: Recipe, *, quiet: bool = False) -> None:
     from omma.engine.launch import world
     from omma.engine.loop import fit
 
-    start = Start(**run.status().get("start", {}))
     first = world().rank == 0
     console = RunLog(run.log_file if first else None, quiet=quiet or not first)
     try:
-        train_data, val_data, collate = build_training_data(recipe, start.overfit)
+        train_data, val_data, collate = build_training_data(recipe, _start(run).overfit)
         task = build_task(recipe)
         if first:
-            write_json_atomic(
-                run.path / "data.json", {"train": fingerprint(train_data), "val": fingerprint(val_data)}
-            )
+            root = Path(recipe.config.data.root or ".")
+            parts = {"train": train_data, "val": val_data}
+            write_json_atomic(run.path / "data.json", {k: fingerprint(d, root) for k, d in parts.items()})
             _welcome(recipe, run, console, len(train_data), len(val_data), task)
-        _initialise(task, recipe, start, run, console)
+        _initialise(task, recipe, run, len(train_data), console)
         fit(
             task,
             train_data,
@@ -305,21 +313,42 @@ def _rewrite_config(run: RunFolder, recipe: Recipe) -> None:
     write_text_atomic(run.path / "config.yaml", config_text(recipe.config.as_dict()))
 
 
-def _initialise(task: Task, recipe: Recipe, start: Start, run: RunFolder, console: RunLog) -> None:
-    """Weights from --init, unless the run has a checkpoint of its own already."""
-    from omma.commands.weights import load_initial_weights
+def _initialise(task: Task, recipe: Recipe, run: RunFolder, num_samples: int, console: RunLog) -> None:
+    """Weights from --init or a training from --resume FILE, unless the run has a checkpoint of its own."""
+    from omma.commands.weights import load_initial_weights, read_torch_file
+    from omma.engine.adopt import adopt
     from omma.engine.checkpoint import find_last
 
-    source = start.init or start.resume_file
-    if source and find_last(run) is None:
-        load_initial_weights(task, recipe, source, console)
+    start = _start(run)
+    if find_last(run) is not None:
+        return
+    if start.init:
+        load_initial_weights(task, recipe, start.init, console)
+    if start.resume_file:
+        foreign = _training_files(recipe).read_training_file(read_torch_file(Path(start.resume_file)), task)
+        adopt(task, foreign, recipe.config, run, num_samples)
+        state = "its optimiser state" if foreign.moments else "a fresh optimiser state"
+        console.line(f"continues {start.resume_file} at step {foreign.step}, with {state}")
+
+
+def _start(run: RunFolder) -> Start:
+    return Start(**run.status().get("start", {}))
+
+
+def _training_files(recipe: Recipe) -> Any:
+    """The system's module that reads and writes training files of the original project."""
+    if recipe.system.training_files is None:
+        raise UsageError(
+            f"{recipe.system.name} neither reads nor writes training files of an original project"
+        )
+    return recipe.system.load(recipe.system.training_files)
 
 
 def _reference_writer(recipe: Recipe, run: RunFolder) -> Any:
-    """A function that writes checkpoints in the original project's format, if the recipe asks for it."""
-    if not recipe.config.save.reference or recipe.system.convert is None:
+    """A function that writes training files of the original project, if the recipe asks for it."""
+    if not recipe.config.save.reference:
         return None
-    module = recipe.system.load(recipe.system.convert)
+    module = _training_files(recipe)
     return lambda task, state: module.write_training_file(run.path, task, state)
 
 

@@ -66,6 +66,7 @@ class System:
         best: metric of best/ and its direction, "max" or "min"; the column is "val/<metric>".
         inputs: `build_inputs(config, files) -> (Samples, collate)` for `omma predict --input`.
         convert: module with load_reference, from_reference, to_reference.
+        training_files: module with write_training_file and read_training_file, the original script's files.
         viz: `draw(predictions) -> (H, W, 3) uint8`, one picture from several runs.
         diagnose: `run(...)` for `omma diagnose`.
         doctor: `check(config, out) -> list[Finding]` for `omma doctor RECIPE`.
@@ -84,6 +85,7 @@ class System:
     best: tuple[str, str]
     inputs: str | None = None
     convert: str | None = None
+    training_files: str | None = None
     viz: str | None = None
     diagnose: str | None = None
     doctor: str | None = None

@@ -156,12 +156,17 @@ def to_reference(model: LiftSplatShoot) -> dict[str, Tensor]:
             f"backbone {model.backbone} with frustum pixels {model.frustum_pixels} has no published form",
             hint=f"only {BACKBONE} with frustum ends can be written for the reference",
         )
-    state = _computed(model.grid, model.dbound, model.image_size)
-    state |= {reference_name(key): value.detach().cpu() for key, value in model.state_dict().items()}
-    for key, shape in _HEAD_SHAPES.items():
-        dtype = torch.int64 if key.endswith("num_batches_tracked") else torch.float32
-        state[f"camencode.trunk.{key}"] = torch.zeros(shape, dtype=dtype)
-    return state
+    ours = {reference_name(key): value.detach().cpu() for key, value in model.state_dict().items()}
+    trunk = {key: value for key, value in ours.items() if key.startswith("camencode.trunk.")}
+    # the published order of parameters, which optimiser states count by
+    return _computed(model.grid, model.dbound, model.image_size) | trunk | _empty_head() | ours
+
+
+def _empty_head() -> dict[str, Tensor]:
+    dtypes = {key: torch.int64 if key.endswith("num_batches_tracked") else torch.float32 for key in _HEAD_SHAPES}
+    return {
+        f"camencode.trunk.{key}": torch.zeros(shape, dtype=dtypes[key]) for key, shape in _HEAD_SHAPES.items()
+    }
 
 
 def _computed(grid: BevGrid, dbound: Bounds, image_size: tuple[int, int]) -> dict[str, Tensor]:

@@ -45,7 +45,7 @@ class WithoutCamera:
 
 @dataclass(frozen=True)
 class WithNoise:
-    """Collates samples and disturbs each camera's extrinsics; the same noise for a sample whenever it is read.
+    """Collates samples and disturbs each camera's extrinsics; a sample's noise is always the same.
 
     Args:
         collate: of the data set.
