@@ -36,6 +36,11 @@ def _label_folder(root: Path) -> Path:
     return root if root.name == CVT_FOLDER else root / CVT_FOLDER
 
 
+def scene_names(root: Path) -> list[str]:
+    """Names of all scenes, sorted."""
+    return sorted(folder.name for folder in _label_folder(root).iterdir() if folder.is_dir())
+
+
 def read_frames(
     root: Path,
     split: str,
@@ -57,7 +62,7 @@ def read_frames(
         DataError: there is no such split or scene, or a meta.json lacks something.
     """
     labels = _label_folder(root)
-    known = sorted(folder.name for folder in labels.iterdir() if folder.is_dir())
+    known = scene_names(root)
     chosen = scenes if scenes is not None else _split(known, split)
     missing = sorted(set(chosen) - set(known))
     if missing:
