@@ -28,7 +28,7 @@ def log_metrics(run: RunFolder) -> None:
         "loss",
         "bce",
         "iou",
-        *(f"iou/{name}" for name in ("car", "bus", "ring_0_20m", "<b>")),
+        *(f"iou/{name}" for name in ("car", "bus", "ring_0_20m", "</script><b>")),
     ]
     log = MetricsLog(run.metrics_file, names, resume_step=None)
     for step in range(1, 7):

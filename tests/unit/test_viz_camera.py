@@ -123,3 +123,12 @@ def test_nothing_occupied_changes_nothing() -> None:
     image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
     assert np.array_equal(draw_ground_cells(image, np.zeros((8, 8), bool), FRONT, **RANGES), image)
     assert np.array_equal(draw_boxes(image, np.zeros((0, 8, 3)), FRONT), image)
+
+
+@pytest.mark.filterwarnings("error")
+def test_cells_at_the_height_of_the_camera_do_not_divide_by_zero() -> None:
+    """The cell under the camera then holds its optical centre, where no pixel is defined."""
+    image = np.zeros((224, 480, 3), np.uint8)
+    drawn = draw_ground_cells(image, np.ones((200, 200), bool), FRONT, **RANGES, ground_z_m=1.5)
+    rows, _ = np.nonzero(lit(drawn))
+    assert set(rows) <= {111, 112, 113}

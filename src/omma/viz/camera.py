@@ -113,9 +113,10 @@ def _fixed_point(uvw: Points) -> NDArray[np.int32]:
 
 
 def _fill(mask: Image, corners: Points, planes: Points) -> None:
-    inside = _clip_polygon(corners, planes)
+    whole = (corners @ planes.T >= _OFFSETS).all()
+    inside = corners if whole else _clip_polygon(corners, planes)
     if len(inside) >= 3:
-        cv2.fillPoly(mask, [_fixed_point(inside)], 255, cv2.LINE_AA, _SUBPIXEL_BITS)
+        cv2.fillConvexPoly(mask, _fixed_point(inside), 255, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
 def cell_corners(
@@ -169,7 +170,9 @@ def draw_ground_cells(
     ground = np.concatenate([corners, np.full((*corners.shape[:2], 1), ground_z_m)], axis=-1)
     mask = np.zeros(image.shape[:2], np.uint8)
     planes = _frustum(image)
-    for quad in view.homogeneous(ground):
+    quads = view.homogeneous(ground)
+    signed = quads @ planes.T - _OFFSETS
+    for quad in quads[(signed >= 0).any(axis=1).all(axis=1)]:
         _fill(mask, quad, planes)
     return blend(image, colour, mask * np.float32(opacity / 255))
 
