@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omma.core.poses import invert_rigid, project_points, transform_points
+from omma.core.poses import in_image, invert_rigid, project_points, transform_points
+from omma.world.cast import MISS
 from omma.world.mesh import Float
 from omma.world.render import Renderer
+from omma.world.scene import Snapshot
 
 # where inside a pixel the extra rays of an edge pixel go
 _SUBPIXELS = np.float32([(-0.25, 0.35, -0.1), (-0.35, -0.1, 0.35)])  # (u, v), one column a ray
 
+_VISIBILITY_POINTS = 40
 # pairs of corners whose numbers differ in one bit
 _BOX_EDGES = np.array([(a, a | bit) for bit in (1, 2, 4) for a in range(8) if not a & bit])
 
@@ -109,6 +112,66 @@ def take_picture(renderer: Renderer, camera: PinholeCamera, rng: np.random.Gener
         samples.class_index.reshape(shape),
         samples.instance.reshape(shape),
     )
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a LiDAR measured.
+
+    Args:
+        xyz: (n, 3) float32 metres in the sensor frame (axes as its pose says).
+        instance: (n,) int32, 0 where no actor was hit.
+    """
+
+    xyz: Float
+    instance: NDArray[np.int32]
+
+
+def sweep_lidar(snapshot: Snapshot, scene_T_lidar: NDArray[np.float64], rng: np.random.Generator) -> Sweep:
+    """One turn of a 64-beam LiDAR: 1024 columns, 2 to 100 m, 1 cm noise along the beam."""
+    elevation = np.radians(np.linspace(-24.0, 8.0, 64))[:, None]
+    azimuth = np.linspace(0, 2 * np.pi, 1024, endpoint=False)[None]
+    level = np.cos(elevation)
+    grid = np.broadcast_arrays(level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation))
+    beams = np.stack([part.ravel() for part in grid]).astype(np.float32)
+    origin = scene_T_lidar[:3, 3].astype(np.float32)[:, None]
+    ways = scene_T_lidar[:3, :3].astype(np.float32) @ beams
+    hits = snapshot.caster.cast(np.broadcast_to(origin, ways.shape), ways)
+    seen = np.flatnonzero((hits.distance > 2) & (hits.distance < 100))
+    measured = hits.distance[seen] + rng.normal(0, 0.01, len(seen)).astype(np.float32)
+    return Sweep((beams[:, seen] * measured).T, snapshot.face_instance[hits.face[seen]])
+
+
+def visible_shares(snapshot: Snapshot, cameras: Sequence[PinholeCamera]) -> dict[int, float]:
+    """Share of each actor's surface points inside some picture that no other thing hides, by instance.
+
+    An actor outside all pictures has 0.
+    """
+    corners = np.concatenate([mesh.corners for mesh in snapshot.meshes])
+    owners, points = [], []
+    for actor in snapshot.actors:
+        first, last = actor.faces
+        faces = np.linspace(first, last - 1, _VISIBILITY_POINTS).astype(int)
+        owners += [actor.instance] * len(faces)
+        points.append(corners[faces].mean(1))
+    owner, xyz = np.array(owners, np.int32), np.concatenate(points).astype(np.float64)
+    seen, framed = np.zeros(len(owner), bool), np.zeros(len(owner), bool)
+    for camera in cameras:
+        uv, depth_m = project_points(camera.intrinsics, transform_points(invert_rigid(camera.scene_T_cam), xyz))
+        inside = np.flatnonzero(in_image(uv, depth_m, camera.image_size))
+        framed[inside] = True
+        hits = snapshot.caster.cast(*_rays_to(camera.scene_T_cam[:3, 3], xyz[inside]))
+        met = hits.face != MISS
+        seen[inside[met]] |= snapshot.face_instance[hits.face[met]] == owner[inside[met]]
+    most = int(owner.max(initial=0)) + 1
+    shares = np.bincount(owner[seen], minlength=most) / np.maximum(np.bincount(owner[framed], minlength=most), 1)
+    return {actor.instance: float(shares[actor.instance]) for actor in snapshot.actors}
+
+
+def _rays_to(origin: NDArray[np.float64], xyz: NDArray[np.float64]) -> tuple[Float, Float]:
+    ways = (xyz - origin).T
+    ways /= np.linalg.norm(ways, axis=0)
+    return np.broadcast_to(np.float32(origin)[:, None], ways.shape), ways.astype(np.float32)
 
 
 def _ahead(corners: NDArray[np.float64], near_m: float = 0.05) -> NDArray[np.float64]:

@@ -203,6 +203,19 @@ def decode_depth(rgb: np.ndarray) -> np.ndarray:
     return (levels * (_DEPTH_RANGE_M / _DEPTH_LEVELS)).astype(np.float32)
 
 
+def encode_instances(tags: np.ndarray, instances: np.ndarray) -> np.ndarray:
+    """Instance picture: semantic tag in R, instance number in G (low byte) and B (high byte).
+
+    Args:
+        tags: (H, W) uint8 values of `SEMANTIC_TAGS`.
+        instances: (H, W) int, 0 to 65535, 0 where there is no object.
+
+    Returns:
+        (H, W, 3) uint8 in the order R, G, B. A semantic picture has the tag in R alone.
+    """
+    return np.stack([tags, instances & 255, instances >> 8], -1).astype(np.uint8)
+
+
 def flip_bev(mask: np.ndarray) -> np.ndarray:
     """Turn a BEV mask by 180 degrees: SimBEV orientation to Lift-Splat orientation and back.
 
