@@ -68,6 +68,12 @@ def _axes(title: str, x_label: str, y_label: str, size: tuple[float, float]) -> 
     return figure, axes
 
 
+def _fix_layout(figure: Figure) -> None:
+    """Arrange the parts once, instead of at each saving."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
 def smooth(values: Sequence[float], window: int) -> np.ndarray:
     """Centred moving mean that shrinks at both ends and leaves NaN out."""
     numbers = np.asarray(values, dtype=np.float64)
@@ -135,6 +141,7 @@ def plot_curves(
         axes.xaxis.set_major_formatter(_short_number)
         if len(curves) > 1:
             axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+        _fix_layout(figure)
     return figure
 
 
@@ -166,6 +173,7 @@ def plot_bars(
             range(len(names)), names, rotation=40 if crowded else 0, ha="right" if crowded else "center"
         )
         axes.margins(y=0.15)
+        _fix_layout(figure)
     return figure
 
 
