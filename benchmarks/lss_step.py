@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from lift import rig, running_sum_splat
-from measure import Steps, header, interleaved_ms, print_header, print_table, write_json
+from measure import Steps, header, interleaved, print_header, print_table, write_json
 from torch import Tensor
 
 from omma.core.geometry import feature_pixels, frustum
@@ -118,14 +118,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     state = header(options.device) | {"batch": options.batch}
     print_header("LSS training step", state)
     trainers = forms(options.batch, options.device)
-    times = interleaved_ms(
-        {name: prepare(t) for name, t in trainers.items()}, options.repeats, options.device
-    )
-    base = sum(times["plain, float32"])
-    rows = [
-        [name, *row, sum(row), base / sum(row), TARGETS.get(name, 1.0), trainers[name].first_loss]
-        for name, row in times.items()
-    ]
+    times = interleaved({name: prepare(t) for name, t in trainers.items()}, options.repeats, options.device)
+    base = times["plain, float32"]
+    rows = []
+    for name, timing in times.items():
+        speed = sum(base.wall_ms) / sum(timing.wall_ms), sum(base.cpu_ms) / sum(timing.cpu_ms)
+        last = [*speed, TARGETS.get(name, 1.0), trainers[name].first_loss]
+        rows.append([name, *timing.wall_ms, sum(timing.wall_ms), *last])
     columns = [
         "form",
         "forward ms",
@@ -133,9 +132,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "update ms",
         "step ms",
         "speed-up",
+        "in CPU time",
         "target",
-        "first loss",
     ]
+    columns.append("first loss")
     print_table(columns, rows)
     table = [dict(zip(columns, row, strict=True)) for row in rows]
     write_json(options.json, {"machine": state, "rows": table})

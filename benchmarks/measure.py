@@ -8,6 +8,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,30 +41,40 @@ def _processor() -> str:
     return names[0].split(":")[1].strip() if names else platform.processor()
 
 
-def interleaved_ms(variants: Mapping[str, Steps], repeats: int, device: str) -> dict[str, list[float]]:
-    """Median milliseconds of every step of every variant.
+@dataclass(frozen=True)
+class Timing:
+    """Median milliseconds of every step: on the clock, and of processor time summed over threads."""
+
+    wall_ms: list[float]
+    cpu_ms: list[float]
+
+
+def interleaved(variants: Mapping[str, Steps], repeats: int, device: str) -> dict[str, Timing]:
+    """Median times of every step of every variant.
 
     Each round runs all variants once, one after the other, so that a busy machine slows all of them alike. A
     variant prepares itself (not timed) and returns its steps, e.g. forward and backward.
     """
-    times: dict[str, list[list[float]]] = {name: [] for name in variants}
+    times: dict[str, list[list[tuple[float, float]]]] = {name: [] for name in variants}
     for prepare in variants.values():
         for step in prepare():
             step()
     for _ in range(repeats):
         for name, prepare in variants.items():
-            row = []
-            for step in prepare():
-                _wait(device)
-                start = time.perf_counter()
-                step()
-                _wait(device)
-                row.append((time.perf_counter() - start) * 1e3)
-            times[name].append(row)
-    return {
-        name: [statistics.median(column) for column in zip(*rows, strict=True)]
-        for name, rows in times.items()
-    }
+            times[name].append([_time(step, device) for step in prepare()])
+    return {name: Timing(_medians(rows, 0), _medians(rows, 1)) for name, rows in times.items()}
+
+
+def _time(step: Callable[[], Any], device: str) -> tuple[float, float]:
+    _wait(device)
+    wall, cpu = time.perf_counter(), time.process_time()
+    step()
+    _wait(device)
+    return (time.perf_counter() - wall) * 1e3, (time.process_time() - cpu) * 1e3
+
+
+def _medians(rows: list[list[tuple[float, float]]], clock: int) -> list[float]:
+    return [statistics.median(pair[clock] for pair in column) for column in zip(*rows, strict=True)]
 
 
 def _wait(device: str) -> None:
