@@ -92,7 +92,7 @@ def _park(rng: np.random.Generator, plan: Plan, block: Block) -> list[Mesh]:
     low, high = _clipped(block, block.sidewalk_m + 2.5)
     if (high - low).min() < 6:
         return []
-    count = int(min(np.prod(high - low) / 130, 26))
+    count = int(min(np.prod(high - low) / 160, 18))
     spots = rng.uniform(low, high, (count, 2))
     turns = rng.uniform(0, 6.28, count)
     kinds = [tree(int(n)) if n < 12 else bush(int(n) - 12) for n in rng.integers(0, 16, count)]

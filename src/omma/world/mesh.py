@@ -57,7 +57,10 @@ class Mesh:
         """The mesh in frame a; `a_T_local` is a (4, 4) rigid transform."""
         rotation = a_T_local[:3, :3].astype(np.float32)
         shift = a_T_local[:3, 3].astype(np.float32)
-        return replace(self, corners=self.corners @ rotation.T + shift, normals=self.normals @ rotation.T)
+        shape = self.corners.shape
+        corners, normals = self.corners.reshape(-1, 3) @ rotation.T, self.normals.reshape(-1, 3) @ rotation.T
+        corners += shift
+        return replace(self, corners=corners.reshape(shape), normals=normals.reshape(shape))
 
     def painted(self, colour: Colour) -> Mesh:
         """The mesh with another colour on its PAINT triangles."""
@@ -70,8 +73,8 @@ class Mesh:
 
     def bounds(self) -> Float:
         """(2, 3) lowest and highest coordinates."""
-        points = self.corners.reshape(-1, 3)
-        return np.stack([points.min(0), points.max(0)])
+        low = [self.corners[..., axis].min() for axis in range(3)]
+        return np.array([low, [self.corners[..., axis].max() for axis in range(3)]], np.float32)
 
 
 def join(meshes: Sequence[Mesh]) -> Mesh:

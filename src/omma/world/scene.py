@@ -31,6 +31,7 @@ NO_INSTANCE = 0
 EGO_INSTANCE = 1
 SIGHT_M = 115.0  # moving actors farther from the ego vehicle are left out
 _CLOSE_M = 28.0
+_CORNER_BITS = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)])
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,12 @@ class Shape:
 
     mesh: Mesh
     joints: Float | None = None
+
+    @cached_property
+    def corners(self) -> NDArray[np.float64]:
+        """(8, 3) corners of its tight box, in the order of `ActorState.corners`."""
+        low, high = self.mesh.bounds().astype(np.float64)
+        return np.where(_CORNER_BITS == 1, high, low)
 
 
 @dataclass(frozen=True)
@@ -220,8 +227,8 @@ def _pose(
         meshes.append(shape.mesh.moved(pose))
         faces = (first_face, first_face + len(shape.mesh))
         joints = None if shape.joints is None else transform_points(pose, shape.joints.astype(float))
-        corners = transform_points(pose, box_corners(shape.mesh))
-        velocity = _velocity(actor, time_s)
+        corners = transform_points(pose, shape.corners)
+        velocity = _velocity(actor, pose, time_s)
         states.append(
             ActorState(
                 actor.instance, actor.class_name, actor.kind, pose, corners, velocity, joints, faces, actor.rests
@@ -231,14 +238,7 @@ def _pose(
     return states, meshes
 
 
-def _velocity(actor: Actor, time_s: float, step_s: float = 0.05) -> NDArray[np.float64]:
-    if actor.rests:
-        return np.zeros(3)
-    return (actor.path(time_s + step_s)[:3, 3] - actor.path(time_s - step_s)[:3, 3]) / (2 * step_s)
-
-
-def box_corners(mesh: Mesh) -> NDArray[np.float64]:
-    """(8, 3) corners of the tight box of a mesh in its own frame, in the order of `ActorState.corners`."""
-    low, high = mesh.bounds().astype(np.float64)
-    pick = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)])
-    return np.where(pick == 1, high, low)
+def _velocity(
+    actor: Actor, pose: NDArray[np.float64], time_s: float, step_s: float = 0.02
+) -> NDArray[np.float64]:
+    return np.zeros(3) if actor.rests else (actor.path(time_s + step_s)[:3, 3] - pose[:3, 3]) / step_s

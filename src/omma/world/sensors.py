@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from omma.world.scene import Snapshot
 _SUBPIXELS = np.float32([(-0.25, 0.35, -0.1), (-0.35, -0.1, 0.35)])  # (u, v), one column a ray
 
 _VISIBILITY_POINTS = 40
+_NEAR_M = 0.05
 # pairs of corners whose numbers differ in one bit
 _BOX_EDGES = np.array([(a, a | bit) for bit in (1, 2, 4) for a in range(8) if not a & bit])
 
@@ -50,7 +51,7 @@ class PinholeCamera:
         cosine = 1 / np.sqrt(x * x + y * y + 1)
         return R @ np.stack([x * cosine, y * cosine, cosine]), cosine
 
-    def covered(self, boxes: Iterable[NDArray[np.float64]], margin_px: int = 2) -> NDArray[np.bool_]:
+    def covered(self, boxes: Sequence[NDArray[np.float64]], margin_px: int = 2) -> NDArray[np.bool_]:
         """Pixels (H, W) in which a box may be seen; never false where one is.
 
         Args:
@@ -58,14 +59,16 @@ class PinholeCamera:
             margin_px: how much farther a box may reach.
         """
         mask = np.zeros(self.image_size, bool)
-        cam_T_scene = invert_rigid(self.scene_T_cam)
-        for corners in boxes:
-            visible = _ahead(transform_points(cam_T_scene, corners))
-            if len(visible):
-                uv, _ = project_points(self.intrinsics, visible)
-                low = np.maximum(np.floor(uv.min(0)) - margin_px, 0).astype(int)
-                high = np.maximum(np.ceil(uv.max(0)) + margin_px, 0).astype(int)
-                mask[low[1] : high[1], low[0] : high[0]] = True
+        for corners in transform_points(invert_rigid(self.scene_T_cam), np.reshape(boxes, (-1, 8, 3))):
+            depth = corners[:, 2]
+            if depth.max() <= _NEAR_M:
+                continue
+            visible = corners if depth.min() >= _NEAR_M else _clipped(corners)
+            uv, _ = project_points(self.intrinsics, visible)
+            u, v = uv[:, 0], uv[:, 1]
+            left, top = max(int(u.min()) - margin_px, 0), max(int(v.min()) - margin_px, 0)
+            right, bottom = max(int(u.max()) + margin_px + 1, 0), max(int(v.max()) + margin_px + 1, 0)
+            mask[top:bottom, left:right] = True
         return mask
 
     def centres(self) -> Float:
@@ -97,7 +100,7 @@ def take_picture(renderer: Renderer, camera: PinholeCamera, rng: np.random.Gener
     shape, origin = camera.image_size, camera.scene_T_cam[:3, 3]
     uv = camera.centres()
     pixel_rad = 1.0 / camera.intrinsics[0, 0]
-    moving = camera.covered(a.corners for a in renderer.snapshot.actors if not a.rests).ravel()
+    moving = camera.covered([a.corners for a in renderer.snapshot.actors if not a.rests]).ravel()
     directions, cosine = camera.rays(uv)
     samples = renderer.see(origin, directions, pixel_rad, moving)
     rgb = samples.rgb
@@ -174,14 +177,13 @@ def _rays_to(origin: NDArray[np.float64], xyz: NDArray[np.float64]) -> tuple[Flo
     return np.broadcast_to(np.float32(origin)[:, None], ways.shape), ways.astype(np.float32)
 
 
-def _ahead(corners: NDArray[np.float64], near_m: float = 0.05) -> NDArray[np.float64]:
+def _clipped(corners: NDArray[np.float64]) -> NDArray[np.float64]:
     """Corners (n, 3) of the part of a box in front of a camera; `corners` (8, 3) in the camera frame."""
-    depth = corners[:, 2]
     start, end = corners[_BOX_EDGES[:, 0]], corners[_BOX_EDGES[:, 1]]
-    crossing = (start[:, 2] < near_m) != (end[:, 2] < near_m)
+    crossing = (start[:, 2] < _NEAR_M) != (end[:, 2] < _NEAR_M)
     start, end = start[crossing], end[crossing]
-    share = (near_m - start[:, 2]) / (end[:, 2] - start[:, 2])
-    return np.concatenate([corners[depth >= near_m], start + share[:, None] * (end - start)])
+    share = (_NEAR_M - start[:, 2]) / (end[:, 2] - start[:, 2])
+    return np.concatenate([corners[corners[:, 2] >= _NEAR_M], start + share[:, None] * (end - start)])
 
 
 def _edges(rgb: Float) -> NDArray[np.bool_]:

@@ -21,7 +21,6 @@ OUTSIDE_M = 320.0
 CORNER_M = 5.0
 CROSSWALK_M = 3.2
 CURB_HEIGHT_M = 0.15
-_STEP_M = 2.0
 
 
 @dataclass(frozen=True)
@@ -52,12 +51,12 @@ class Bend:
         ahead, behind = self.xy(np.asarray(uv) + step), self.xy(np.asarray(uv) - step)
         return float(np.arctan2(*(ahead - behind)[::-1]))
 
-    def outline(self, uv: ArrayLike) -> Points:
-        """A closed polygon (n, 2) of street coordinates in the scene frame, with points every 2 m of its sides."""
+    def outline(self, uv: ArrayLike, step_m: float = 4.0) -> Points:
+        """A closed polygon (n, 2) of street coordinates in the scene frame, its sides cut into steps."""
         corners = np.asarray(uv, float)
         sides = []
         for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-            count = max(1, int(np.ceil(np.linalg.norm(end - start) / _STEP_M)))
+            count = max(1, int(np.ceil(np.hypot(*(end - start)) / step_m)))
             sides.append(start + (end - start) * (np.arange(count) / count)[:, None])
         return self.xy(np.concatenate(sides))
 

@@ -74,15 +74,10 @@ def house(size: tuple[float, float], wall: Colour, roof: Colour) -> Mesh:
         quad([(-x - out, -y - out, eaves), (x + out, -y - out, eaves), *ridge], roof),
         quad([(x + out, y + out, eaves), (-x - out, y + out, eaves), *ridge[::-1]], roof),
     ]
-    gables = [_triangle((s * x, -s * y, z), (s * x, s * y, z), (s * x, 0, top), wall) for s in (-1, 1)]
+    gables = [quad([(s * x, -s * y, z), (s * x, s * y, z), (s * x, 0, top), (s * x, 0, top)], wall) for s in (-1, 1)]
     chimney = box((0.7, 0.7, 1.6), (0.3 * x, 0.3 * y, top), (0.3, 0.13, 0.09))
     door = box((1.0, 0.12, 2.1), (0.2 * x, -y, 1.05), (0.12, 0.06, 0.03))
     return join([*walls, *slopes, *gables, chimney, door])
-
-
-def _triangle(a: tuple, b: tuple, c: tuple, colour: Colour) -> Mesh:
-    shape = trimesh.Trimesh([a, b, c], [[0, 1, 2]], process=False)
-    return solid(shape, colour)
 
 
 @lru_cache(maxsize=16)
@@ -95,7 +90,7 @@ def tree(variant: int) -> Mesh:
     if variant % 4 == 3:
         return join([trunk, *_conifer(height, leaves)])
     parts = [trunk]
-    for _ in range(7):
+    for _ in range(6):
         spread = rng.uniform(-1, 1, 3) * (0.15, 0.15, 0.13) * height
         radii = rng.uniform(0.11, 0.18, 3) * height
         parts.append(_leafy(rng, spread + np.array([0, 0, 0.68 * height]), radii, leaves))
@@ -137,9 +132,9 @@ def street_lamp() -> Mesh:
     """A lamp post whose arm reaches out along +x."""
     return join(
         [
-            rod((0, 0, 0), (0, 0, 0.9), 0.1, POLE, sides=8),
-            rod((0, 0, 0.9), (0, 0, 7.4), 0.06, POLE, Material.METAL, sides=8),
-            rod((0, 0, 7.35), (1.7, 0, 7.75), 0.045, POLE, Material.METAL, sides=6),
+            rod((0, 0, 0), (0, 0, 0.9), 0.1, POLE, sides=6),
+            rod((0, 0, 0.9), (0, 0, 7.4), 0.06, POLE, Material.METAL, sides=6),
+            rod((0, 0, 7.35), (1.7, 0, 7.75), 0.045, POLE, Material.METAL, sides=4),
             box((0.7, 0.26, 0.12), (1.95, 0, 7.75), POLE, Material.METAL),
             box((0.5, 0.2, 0.03), (1.95, 0, 7.68), (0.8, 0.8, 0.75), Material.GLOW),
         ]
@@ -151,10 +146,10 @@ def traffic_light(lamp: str) -> Mesh:
     """A signal that faces +x; `lamp` is "red" or "green"."""
     colours = [RED_LAMP if lamp == "red" else DARK_LAMP, DARK_LAMP, GREEN_LAMP if lamp == "green" else DARK_LAMP]
     lamps = [
-        rod((0.14, 0, 3.35 - 0.3 * n), (0.17, 0, 3.35 - 0.3 * n), 0.11, colour, Material.GLOW)
+        rod((0.13, 0, 3.35 - 0.3 * n), (0.17, 0, 3.35 - 0.3 * n), 0.11, colour, Material.GLOW, sides=7)
         for n, colour in enumerate(colours)
     ]
-    post = rod((0, 0, 0), (0, 0, 3.0), 0.06, POLE, Material.METAL, sides=8)
+    post = rod((0, 0, 0), (0, 0, 3.0), 0.06, POLE, Material.METAL, sides=6)
     return join([post, box((0.26, 0.34, 1.0), (0, 0, 3.05), (0.015, 0.015, 0.015)), *lamps])
 
 
