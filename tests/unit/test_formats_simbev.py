@@ -204,6 +204,14 @@ def test_boxes_measured_from_above(tmp_path: Path) -> None:
     assert boxes.corners[..., 2].min() == 0
 
 
+def test_boxes_given_in_the_ego_frame(tmp_path: Path) -> None:
+    corners = [[x, y, z] for x in (10, 14) for y in (1, 3) for z in (0, 1.5)]
+    files.write_json(tmp_path / "b.json", [{"class": "bus", "corners_ego": corners, "visible": 0.5}])
+    boxes = simbev_boxes.read_boxes(tmp_path / "b.json", None)
+    assert boxes.classes == ("bus",)
+    assert {tuple(corner) for corner in boxes.footprints[0]} == {tuple(corner) for corner in files.BOX_XY}
+
+
 def test_box_files_say_what_is_wrong(tmp_path: Path) -> None:
     path = tmp_path / "b.json"
     files.write_json(path, {"a": 1})

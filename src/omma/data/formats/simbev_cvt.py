@@ -1,7 +1,7 @@
 """SimBEV labels in the form of cross-view transformers, beside SimBEV's own sweeps.
 
 `ROOT/SimBEV_cvt_label/scene_NNNN/<orientation>/` holds meta.json, bev_*.npz (or packed .png) and
-visibility_*.png; images are relative to ROOT, extrinsics are ego to camera, masks are in SimBEV orientation.
+visibility_*.png, perhaps a file of boxes; images are relative to ROOT, extrinsics are ego to camera, masks are in SimBEV orientation.
 """
 
 from __future__ import annotations
@@ -98,6 +98,7 @@ def _frame(record: Any, file: Path, where: str, labels: Path) -> Frame:
         label=f"{beside}/{require(record, 'bev', where)}",
         cell_m=_cell_m(record, where),
         visibility=f"{beside}/{record['visibility']}" if record.get("visibility") else None,
+        boxes=f"{beside}/{record['boxes']}" if record.get("boxes") else None,
         global_T_ego=require_array(record, "pose", (4, 4), where) if "pose" in record else None,
         **read_rig(record, where, CAMERAS),
     )

@@ -160,7 +160,7 @@ class Labels:
 
     def boxes(self, frame: Frame) -> Boxes | None:
         """The frame's boxes, or None where there are none that may be read."""
-        if self.layout == "simbev-seed" and isinstance(frame.boxes, str):
+        if self.layout in ("simbev-seed", "simbev-cvt") and isinstance(frame.boxes, str):
             return read_boxes(frame.folder / frame.boxes, frame.global_T_ego)
         return simbev.read_frame_boxes(frame, trust_pickle=self.data.trust_pickle)
 
