@@ -163,9 +163,9 @@ def to_reference(model: LiftSplatShoot) -> dict[str, Tensor]:
 
 
 def _empty_head() -> dict[str, Tensor]:
-    dtypes = {key: torch.int64 if key.endswith("num_batches_tracked") else torch.float32 for key in _HEAD_SHAPES}
+    head = {f"camencode.trunk.{key}": torch.zeros(shape) for key, shape in _HEAD_SHAPES.items()}
     return {
-        f"camencode.trunk.{key}": torch.zeros(shape, dtype=dtypes[key]) for key, shape in _HEAD_SHAPES.items()
+        key: value.long() if key.endswith("num_batches_tracked") else value for key, value in head.items()
     }
 
 
