@@ -1,7 +1,7 @@
 """`omma world`: builds a data set of procedural scenes in one of several on-disk formats.
 
-Every file is a pure function of the format, the seed, the scene number and the frame number, so that neither the
-number of workers nor their pace changes a byte. A data set appears under its name when it is complete.
+Every file is a pure function of the format, the seed, the scene number and the frame number, so that neither
+the number of workers nor their pace changes a byte. A data set appears under its name when it is complete.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import cv2
 
-from omma import __version__
+from omma.version import __version__
 from omma.data.formats.simbev_layout import scene_key
 from omma.errors import DataError, UsageError
 from omma.world.capture import Capture
@@ -208,7 +208,9 @@ def _refuse_used(out: Path, force: bool) -> None:
         ours = (out / MARKER).is_file()
         raise DataError(
             f"{out}: the folder is not empty",
-            "--force replaces it" if ours else "name a new folder; --force replaces only what omma world made",
+            "--force replaces it"
+            if ours
+            else "name a new folder; --force replaces only what omma world made",
         )
 
 
@@ -231,5 +233,9 @@ def _write_marker(folder: Path, summary: WorldSummary, frame_interval_s: float) 
     facts = asdict(summary)
     for name in ("folder", "seconds"):
         del facts[name]
-    head = {"format_version": FORMAT_VERSION, "omma_version": __version__, "frame_interval_s": frame_interval_s}
+    head = {
+        "format_version": FORMAT_VERSION,
+        "omma_version": __version__,
+        "frame_interval_s": frame_interval_s,
+    }
     write_json(folder / MARKER, {**head, **facts})

@@ -61,14 +61,18 @@ class Capture:
 
     def lidar(self, ego_T_lidar: NDArray[np.float64]) -> Sweep:
         """What a LiDAR on the ego vehicle measures."""
-        return sweep_lidar(self.snapshot, self.snapshot.ego.scene_T_actor @ ego_T_lidar, self._rng(_LIDAR_STREAM))
+        return sweep_lidar(
+            self.snapshot, self.snapshot.ego.scene_T_actor @ ego_T_lidar, self._rng(_LIDAR_STREAM)
+        )
 
     def actors_within(self, reach_m: float) -> list[ActorState]:
         """Actors whose middle is at most `reach_m` ahead, behind or aside of the ego vehicle."""
         ego_T_scene = invert_rigid(self.snapshot.ego.scene_T_actor)
         middles = [transform_points(ego_T_scene, a.corners.mean(0)) for a in self.snapshot.actors]
         return [
-            a for a, xyz in zip(self.snapshot.actors, middles, strict=True) if np.abs(xyz[:2]).max() <= reach_m
+            a
+            for a, xyz in zip(self.snapshot.actors, middles, strict=True)
+            if np.abs(xyz[:2]).max() <= reach_m
         ]
 
     def corners_ego(self, actor: ActorState) -> NDArray[np.float64]:

@@ -60,7 +60,10 @@ class Caster:
             other = _run(self._moving, starts[rays], ways[rays])
             nearer = np.flatnonzero(other.distance < first.distance[rays])
             spots = rays[nearer]
-            first.distance[spots], first.face[spots] = other.distance[nearer], other.face[nearer] + self._num_resting
+            first.distance[spots], first.face[spots] = (
+                other.distance[nearer],
+                other.face[nearer] + self._num_resting,
+            )
             first.u[spots], first.v[spots] = other.u[nearer], other.v[nearer]
         return first
 

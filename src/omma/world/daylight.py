@@ -72,7 +72,7 @@ class Daylight:
 
 
 def power_of_two(x: Float, squarings: int) -> Float:
-    """x to the power 2**squarings, far faster than the general power."""
+    """X to the power 2**squarings, far faster than the general power."""
     for _ in range(squarings):
         x = x * x
     return x
@@ -85,8 +85,14 @@ def random_daylight(rng: np.random.Generator) -> Daylight:
     low = float(np.clip(1 - elevation / np.radians(40), 0, 1))
     warm = np.array([1.0, 0.93 - 0.14 * low, 0.82 - 0.32 * low])
     sun = warm * (0.35 if overcast else rng.uniform(2.3, 2.9))
-    zenith = np.array([0.55, 0.58, 0.62]) if overcast else np.array([0.20, 0.36, 0.72]) * rng.uniform(0.85, 1.15)
-    horizon = np.array([0.72, 0.74, 0.76]) if overcast else np.array([0.66, 0.76, 0.86]) + low * np.array([0.12, 0, -0.12])
+    zenith = (
+        np.array([0.55, 0.58, 0.62]) if overcast else np.array([0.20, 0.36, 0.72]) * rng.uniform(0.85, 1.15)
+    )
+    horizon = (
+        np.array([0.72, 0.74, 0.76])
+        if overcast
+        else np.array([0.66, 0.76, 0.86]) + low * np.array([0.12, 0, -0.12])
+    )
     direction = (np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation))
     return Daylight(
         np.float32(direction),

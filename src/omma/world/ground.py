@@ -1,4 +1,4 @@
-"""The painted ground of a scene: what surface and paint lies under a point, sharp nearby and smooth far away."""
+"""The painted ground of a scene: surface and paint under a point, sharp nearby and smooth far away."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SHIFT_BITS = 4
 
 @dataclass(frozen=True)
 class _Map:
-    """Coverage (H, W, 4) uint8 of block, paving, white and yellow paint; texel (0, 0) is centred on `origin`."""
+    """Coverage (H, W, 4) uint8 of block, paving, white and yellow paint; `origin` is the first texel."""
 
     coverage: NDArray[np.uint8]
     origin: tuple[float, float]

@@ -45,7 +45,9 @@ def _skirt(border: Points, top: float) -> Points:
     here = np.column_stack([border, np.zeros(len(border))])
     after = np.roll(here, -1, axis=0)
     up = np.array([0, 0, top])
-    return np.concatenate([np.stack([here, after, after + up], 1), np.stack([here, after + up, here + up], 1)])
+    return np.concatenate(
+        [np.stack([here, after, after + up], 1), np.stack([here, after + up, here + up], 1)]
+    )
 
 
 def _surface(corners: Points, material: Material) -> Mesh:
@@ -63,7 +65,13 @@ def _surface(corners: Points, material: Material) -> Mesh:
 
 def landscape(rng: np.random.Generator, plan: Plan) -> dict[str, Mesh]:
     """Everything that stands still on the plan, in the scene frame, by class name."""
-    parts: Parts = {"road": [], "sidewalk": [], "building": _skyline(rng), "vegetation": [], "pole": _signals(plan)}
+    parts: Parts = {
+        "road": [],
+        "sidewalk": [],
+        "building": _skyline(rng),
+        "vegetation": [],
+        "pole": _signals(plan),
+    }
     _ground(plan, parts)
     for block in plan.blocks:
         use = rng.choice(["offices", "houses", "park"], p=[0.4, 0.25, 0.35])
@@ -111,7 +119,11 @@ def _built_up(rng: np.random.Generator, plan: Plan, block: Block, *, houses: boo
             continue
         while position < end - 8:
             width = min(rng.uniform(8, 12) if houses else rng.uniform(12, 26), end - position)
-            uv = np.array([position + width / 2, edge]) if axis == 0 else np.array([edge, position + width / 2])
+            uv = (
+                np.array([position + width / 2, edge])
+                if axis == 0
+                else np.array([edge, position + width / 2])
+            )
             if rng.random() < 0.7:
                 parts.append(_stand(plan, _facade_of(rng, width, depth, houses), uv, _outlook(axis, sign)))
             position += width + rng.uniform(3, 10)
@@ -168,7 +180,9 @@ def _skyline(rng: np.random.Generator) -> list[Mesh]:
     for angle in np.arange(0, 2 * np.pi, 0.16) + rng.uniform(-0.05, 0.05, 40):
         if rng.random() < 0.6:
             radius, height = rng.uniform(290, 420), rng.uniform(14, 55)
-            mesh = building((rng.uniform(20, 60), rng.uniform(20, 40), height), WALLS[rng.integers(len(WALLS))], 0)
+            mesh = building(
+                (rng.uniform(20, 60), rng.uniform(20, 40), height), WALLS[rng.integers(len(WALLS))], 0
+            )
             x, y = radius * np.cos(angle) + np.mean(U_RANGE_M), radius * np.sin(angle)
             parts.append(mesh.moved(place(x, y, 0, angle + np.pi / 2)))
     return parts

@@ -24,5 +24,7 @@ def look_up(texture: NDArray, cells: NDArray[np.float32], border: int) -> NDArra
     out = np.empty((len(cells), 1, *texture.shape[2:]), texture.dtype)
     for start in range(0, len(cells), _ROWS):
         rows = slice(start, start + _ROWS)
-        out[rows] = cv2.remap(texture, grid[rows], None, cv2.INTER_LINEAR, borderMode=border).reshape(out[rows].shape)
+        out[rows] = cv2.remap(texture, grid[rows], None, cv2.INTER_LINEAR, borderMode=border).reshape(
+            out[rows].shape
+        )
     return out[:, 0]

@@ -56,7 +56,7 @@ def facade(bays: Float, wall: Float, pixel: Float) -> tuple[Float, Float]:
 
 
 def foliage_shade(position: Float, pixel_m: Float) -> Float:
-    """(N,) brightness of leaves in clumps at scene positions (3, N); even where a pixel is larger than a clump."""
+    """(N,) brightness of clumps of leaves at scene positions (3, N); the larger the pixel the more even."""
     fine = scatter(*np.floor(position * np.float32(7))) - np.float32(0.5)
     broad = scatter(*np.floor(position * np.float32(2.6))) - np.float32(0.5)
     contrast = np.clip(np.float32(1.3) - pixel_m * 4, np.float32(0.25), 1)

@@ -117,9 +117,14 @@ def _corner_normals(shape: trimesh.Trimesh, crease_deg: float) -> Float:
 
 
 def box(
-    size: ArrayLike, centre: ArrayLike, colour: Colour, material: Material = Material.MATTE, *, yaw: float = 0.0
+    size: ArrayLike,
+    centre: ArrayLike,
+    colour: Colour,
+    material: Material = Material.MATTE,
+    *,
+    yaw: float = 0.0,
 ) -> Mesh:
-    """An upright box; `size` and `centre` are (x, y, z), `yaw` turns it about its own vertical axis (radians)."""
+    """An upright box; `size` and `centre` are (x, y, z), `yaw` turns it about its middle (radians)."""
     unit = _unit_box()
     sized = replace(unit, corners=unit.corners * np.asarray(size, np.float32))
     return _coloured(sized, colour, material).moved(place(*np.asarray(centre, float), yaw))
@@ -145,12 +150,16 @@ def rod(
     return _coloured(sized, colour, material).moved(frame)
 
 
-def disc(centre: ArrayLike, side: int, radius: float, colour: Colour, material: Material, *, points: int) -> Mesh:
+def disc(
+    centre: ArrayLike, side: int, radius: float, colour: Colour, material: Material, *, points: int
+) -> Mesh:
     """A round sheet that faces along the y axis, to the left (`side` 1) or right (-1)."""
     turn = side * np.arange(points) * 2 * np.pi / points
     rim = np.stack([np.sin(turn), np.zeros(points), np.cos(turn)], 1) * radius + centre
     hub = np.broadcast_to(np.asarray(centre, float), rim.shape)
-    shape = trimesh.Trimesh(np.stack([hub, rim, np.roll(rim, -1, axis=0)], 1).reshape(-1, 3), np.arange(3 * points).reshape(-1, 3))
+    shape = trimesh.Trimesh(
+        np.stack([hub, rim, np.roll(rim, -1, axis=0)], 1).reshape(-1, 3), np.arange(3 * points).reshape(-1, 3)
+    )
     return solid(shape, colour, material)
 
 
@@ -177,10 +186,16 @@ def _unit_box() -> Mesh:
 
 @lru_cache(maxsize=16)
 def _unit_rod(sides: int) -> Mesh:
-    return solid(trimesh.creation.cylinder(1.0, segment=[(0, 0, 0), (0, 0, 1)], sections=sides), (0, 0, 0), crease_deg=75)
+    return solid(
+        trimesh.creation.cylinder(1.0, segment=[(0, 0, 0), (0, 0, 1)], sections=sides),
+        (0, 0, 0),
+        crease_deg=75,
+    )
 
 
-def ball(centre: ArrayLike, radii: ArrayLike, colour: Colour, material: Material, *, subdivisions: int = 2) -> Mesh:
+def ball(
+    centre: ArrayLike, radii: ArrayLike, colour: Colour, material: Material, *, subdivisions: int = 2
+) -> Mesh:
     """An ellipsoid with half axes `radii` (x, y, z)."""
     shape = trimesh.creation.icosphere(subdivisions=subdivisions)
     shape.apply_scale(np.asarray(radii, float))
@@ -251,8 +266,10 @@ def quad(
     )
 
 
-def panel(corners: ArrayLike, inset: float, colour: Colour, material: Material, *, lift: float = 0.006) -> Mesh:
-    """A sheet on a sheet: the quad shrunk by the share `inset` towards its middle, lifted off by `lift` metres."""
+def panel(
+    corners: ArrayLike, inset: float, colour: Colour, material: Material, *, lift: float = 0.006
+) -> Mesh:
+    """A sheet on a sheet: the quad shrunk by the share `inset` and lifted off by `lift` metres."""
     points = np.asarray(corners, float)
     middle = points.mean(0)
     return quad(middle + (points - middle) * (1 - inset) + lift * _facing(points), colour, material)
@@ -265,6 +282,6 @@ def _facing(corners: NDArray[np.floating]) -> Float:
 
 
 def place(x: float, y: float, z: float, yaw: float) -> NDArray[np.float64]:
-    """(4, 4) transform of something that stands at (x, y, z) metres and faces `yaw` radians from the x axis."""
+    """(4, 4) pose of something that stands at (x, y, z) metres and faces `yaw` radians from the x axis."""
     c, s = np.cos(yaw), np.sin(yaw)
     return np.array([[c, -s, 0, x], [s, c, 0, y], [0, 0, 1, z], [0, 0, 0, 1.0]])

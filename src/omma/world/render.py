@@ -1,7 +1,8 @@
 """Shades what rays meet: sun with shadows, sky, textures, reflections, haze; then exposure and tone curve.
 
-Nothing here knows about cameras: a bundle of rays comes in, so that pinhole, panoramic and other sensors share it.
-Vectors of many rays are stored by coordinate, (3, N), which numpy works through several times as fast as (N, 3).
+Nothing here knows about cameras: a bundle of rays comes in, so that pinhole, panoramic and other sensors
+share it. Vectors of many rays are stored by coordinate, (3, N): numpy works through them several times as
+fast as through (N, 3).
 """
 
 from __future__ import annotations
@@ -91,7 +92,9 @@ class Renderer:
         for first in range(0, count, _CHUNK):
             rows = slice(first, first + _CHUNK)
             mask = None if maybe_moving is None else maybe_moving[rows]
-            parts.append(self._see(start, np.ascontiguousarray(directions[:, rows]), np.float32(pixel_rad), mask))
+            parts.append(
+                self._see(start, np.ascontiguousarray(directions[:, rows]), np.float32(pixel_rad), mask)
+            )
         return Samples(
             np.concatenate([p.rgb for p in parts]),
             np.concatenate([p.distance_m for p in parts]),
@@ -144,7 +147,11 @@ class Renderer:
         return colour, _GROUND_CLASSES[Ground.kinds(coverage)]
 
     def _thing(
-        self, rays: _Rays, hits: Hits, which: tuple[NDArray[np.intp], NDArray[np.uint8]], pixel_rad: np.float32
+        self,
+        rays: _Rays,
+        hits: Hits,
+        which: tuple[NDArray[np.intp], NDArray[np.uint8]],
+        pixel_rad: np.float32,
     ) -> Float:
         index, material = which
         face, weights = hits.face[index], (hits.u[index], hits.v[index])
@@ -164,7 +171,9 @@ class Renderer:
         shiny = np.flatnonzero(mirror > 0)
         if len(shiny):
             view, normal = rays.view.take(shiny, 1), normal.take(shiny, 1)
-            colour[:, shiny] = self._reflected(colour.take(shiny, 1), view, normal, (mirror[shiny], lit[shiny]))
+            colour[:, shiny] = self._reflected(
+                colour.take(shiny, 1), view, normal, (mirror[shiny], lit[shiny])
+            )
         return colour
 
     def _light(self, normal_z: Float, height_m: Float, sunshine: Float) -> Float:

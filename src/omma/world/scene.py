@@ -1,4 +1,4 @@
-"""What there is in a scene: resting surroundings, actors on their paths, and the state of all of it at an instant.
+"""What there is in a scene: surroundings, actors on their paths, and the state of it all at an instant.
 
 A scene is a pure function of (seed, scene number). Its frame has z up and the ego's street near the x axis;
 `global_T_scene` places it in the global frame that the data sets speak of.
@@ -93,7 +93,7 @@ class ActorState:
     instance: int
     class_name: str
     kind: str
-    scene_T_actor: NDArray[np.float64]
+    scene_T_actor: NDArray[np.float64]  # noqa: N815  a pose is named to_T_from
     corners: NDArray[np.float64]
     velocity: NDArray[np.float64]
     joints: NDArray[np.float64] | None
@@ -130,7 +130,7 @@ class Scene:
     surroundings_class: NDArray[np.uint8]
     actors: tuple[Actor, ...]
     ego: Actor
-    global_T_scene: NDArray[np.float64]
+    global_T_scene: NDArray[np.float64]  # noqa: N815
 
     @cached_property
     def ground(self) -> Ground:
@@ -171,7 +171,7 @@ class Snapshot:
     Args:
         scene: what it is of.
         time_s: seconds from the scene's start.
-        meshes: resting and moving triangles, scene frame; the moving ones are numbered after the resting ones.
+        meshes: resting and moving triangles, scene frame; the moving ones are numbered last.
         actors: state of every actor but the ego vehicle.
         ego: state of the ego vehicle.
         caster: casts rays at the meshes.
@@ -231,7 +231,15 @@ def _pose(
         velocity = _velocity(actor, pose, time_s)
         states.append(
             ActorState(
-                actor.instance, actor.class_name, actor.kind, pose, corners, velocity, joints, faces, actor.rests
+                actor.instance,
+                actor.class_name,
+                actor.kind,
+                pose,
+                corners,
+                velocity,
+                joints,
+                faces,
+                actor.rests,
             )
         )
         first_face = faces[1]

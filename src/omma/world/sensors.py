@@ -35,7 +35,7 @@ class PinholeCamera:
 
     intrinsics: NDArray[np.float64]
     image_size: tuple[int, int]
-    scene_T_cam: NDArray[np.float64]
+    scene_T_cam: NDArray[np.float64]  # noqa: N815  a pose is named to_T_from
 
     def rays(self, uv: Float) -> tuple[Float, Float]:
         """Rays through pixel positions.
@@ -107,7 +107,9 @@ def take_picture(renderer: Renderer, camera: PinholeCamera, rng: np.random.Gener
     edges = np.flatnonzero(_edges(rgb.reshape(*shape, 3)))
     if len(edges):
         extra = (uv[:, None, edges] + _SUBPIXELS[:, :, None]).reshape(2, -1)
-        finer = renderer.see(origin, camera.rays(extra)[0], pixel_rad / 2, np.tile(moving[edges], _SUBPIXELS.shape[1]))
+        finer = renderer.see(
+            origin, camera.rays(extra)[0], pixel_rad / 2, np.tile(moving[edges], _SUBPIXELS.shape[1])
+        )
         rgb[edges] = finer.rgb.reshape(-1, len(edges), 3).mean(0)
     return Picture(
         _exposed(rgb.reshape(*shape, 3), rng),
@@ -160,14 +162,18 @@ def visible_shares(snapshot: Snapshot, cameras: Sequence[PinholeCamera]) -> dict
     owner, xyz = np.array(owners, np.int32), np.concatenate(points).astype(np.float64)
     seen, framed = np.zeros(len(owner), bool), np.zeros(len(owner), bool)
     for camera in cameras:
-        uv, depth_m = project_points(camera.intrinsics, transform_points(invert_rigid(camera.scene_T_cam), xyz))
+        uv, depth_m = project_points(
+            camera.intrinsics, transform_points(invert_rigid(camera.scene_T_cam), xyz)
+        )
         inside = np.flatnonzero(in_image(uv, depth_m, camera.image_size))
         framed[inside] = True
         hits = snapshot.caster.cast(*_rays_to(camera.scene_T_cam[:3, 3], xyz[inside]))
         met = hits.face != MISS
         seen[inside[met]] |= snapshot.face_instance[hits.face[met]] == owner[inside[met]]
     most = int(owner.max(initial=0)) + 1
-    shares = np.bincount(owner[seen], minlength=most) / np.maximum(np.bincount(owner[framed], minlength=most), 1)
+    shares = np.bincount(owner[seen], minlength=most) / np.maximum(
+        np.bincount(owner[framed], minlength=most), 1
+    )
     return {actor.instance: float(shares[actor.instance]) for actor in snapshot.actors}
 
 

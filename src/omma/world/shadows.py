@@ -29,7 +29,9 @@ class ContactShade:
         cover = np.zeros((480, 480), np.float32)
         for actor in actors:
             corners = _fixed((actor.footprint - self._low) / self._cell_m)
-            cv2.fillPoly(cover, [corners], 0.35 if actor.class_name in _SMALL else 0.85, cv2.LINE_8, _SHIFT_BITS)
+            cv2.fillPoly(
+                cover, [corners], 0.35 if actor.class_name in _SMALL else 0.85, cv2.LINE_8, _SHIFT_BITS
+            )
         self._open = 1 - cv2.GaussianBlur(cover, (0, 0), 0.45 / self._cell_m)
 
     def open_sky(self, xy: Float) -> Float:
@@ -40,8 +42,8 @@ class ContactShade:
 class MoverShadows:
     """A map of where moving actors may stand between a point and the sun.
 
-    Points are pushed along the sun's rays onto z = 0, where every box has a fixed outline whatever the height of
-    the point.
+    Points are pushed along the sun's rays onto z = 0, where every box has a fixed outline whatever the height
+    of the point.
 
     Args:
         movers: the actors that move.
@@ -49,7 +51,9 @@ class MoverShadows:
         centre: (2,) scene position in the middle of the map.
     """
 
-    def __init__(self, movers: Sequence[ActorState], sun_direction: Float, centre: NDArray[np.floating]) -> None:
+    def __init__(
+        self, movers: Sequence[ActorState], sun_direction: Float, centre: NDArray[np.floating]
+    ) -> None:
         self._cell_m, cells = 0.5, 640
         self._low = (centre - cells * self._cell_m / 2).astype(np.float32)
         self._slope = sun_direction[:2] / sun_direction[2]

@@ -1,8 +1,8 @@
 """The plan of a scene: a bent grid of streets with lanes, markings, crossings, sidewalks and blocks.
 
-Everything is planned in straight street coordinates (u along the ego's street, v to its left) and bent into the
-scene frame (x, y in metres) by a smooth map, so that streets curve and cross at skew angles. The ego's street
-runs along v = 0; traffic keeps to the right.
+Everything is planned in straight street coordinates (u along the ego's street, v to its left) and bent into
+the scene frame (x, y in metres) by a smooth map, so that streets curve and cross at skew angles. The ego's
+street runs along v = 0; traffic keeps to the right.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Street:
         return np.stack([self.offset_m - aside, s], -1)
 
     def quads(self, s: tuple[float, float], aside: tuple[float, float]) -> Points:
-        """(n, 4, 2) street coordinates of a strip between two positions along and two aside, cut every 6 m."""
+        """(n, 4, 2) street coordinates of a strip between two positions along and two aside, in pieces."""
         cuts = np.linspace(s[0], s[1], 1 + max(1, int(np.ceil((s[1] - s[0]) / 6.0))))
         along = np.stack([cuts[:-1], cuts[1:], cuts[1:], cuts[:-1]], 1)
         return self.uv(along, np.array([aside[0], aside[0], aside[1], aside[1]]))
@@ -126,7 +126,9 @@ class Block:
         arcs = []
         for number, (corner, into) in enumerate(zip(centres, inward, strict=True)):
             angle = turns + (number - 1) * np.pi / 2
-            arcs.append(np.array(corner) + radius * (np.array(into) + np.stack([np.cos(angle), np.sin(angle)], 1)))
+            arcs.append(
+                np.array(corner) + radius * (np.array(into) + np.stack([np.cos(angle), np.sin(angle)], 1))
+            )
         return np.concatenate(arcs)
 
 
@@ -178,7 +180,9 @@ def plan_streets(rng: np.random.Generator) -> Plan:
 def _street(rng: np.random.Generator, along: int, offset_m: float, *, main: bool = False) -> Street:
     lanes = int(rng.choice([1, 2], p=[0.4, 0.6])) if main else int(rng.choice([1, 2], p=[0.7, 0.3]))
     parking = 2.3 if rng.random() < 0.75 else 0.0
-    return Street(along, float(offset_m), lanes, float(rng.uniform(3.2, 3.7)), float(rng.uniform(0.9, 1.5)), parking)
+    return Street(
+        along, float(offset_m), lanes, float(rng.uniform(3.2, 3.7)), float(rng.uniform(0.9, 1.5)), parking
+    )
 
 
 def _blocks(rng: np.random.Generator, streets: list[Street]) -> tuple[Block, ...]:
@@ -236,5 +240,8 @@ def _lane_lines(street: Street, start: float, end: float) -> list[Points]:
         strips.append(street.quads((start, end), (edge - 0.06, edge + 0.06)))
         for lane in range(1, street.lanes):
             aside = sign * lane * street.lane_m
-            strips += [street.quads((s, s + 3), (aside - 0.06, aside + 0.06)) for s in np.arange(start + 1, end - 3, 9.0)]
+            strips += [
+                street.quads((s, s + 3), (aside - 0.06, aside + 0.06))
+                for s in np.arange(start + 1, end - 3, 9.0)
+            ]
     return strips

@@ -1,7 +1,8 @@
 """Who is in the streets and how they move: flowing and waiting traffic, parked cars, people on foot.
 
 Traffic along u has green, traffic along v waits at its stop lines. All of a lane moves alike, so nobody runs
-into anybody; everybody comes to rest within `TRAVEL_M`, so that a scene needs a bounded town however long it is.
+into anybody; everybody comes to rest within `TRAVEL_M`, so that a scene needs a bounded town however long it
+is.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ class Way:
 
     def __call__(self, time_s: float) -> NDArray[np.float64]:
         """Pose (4, 4) in the scene frame."""
-        uv = self.street.uv(self.start_m + self.sign * travelled(time_s, self.speed, self.reach_m), self.aside_m)
+        uv = self.street.uv(
+            self.start_m + self.sign * travelled(time_s, self.speed, self.reach_m), self.aside_m
+        )
         yaw = self.bend.yaw(uv, self.street.along, self.sign) + self.turn
         return place(*self.bend.xy(uv), self.z_m, yaw)
 
@@ -119,7 +122,12 @@ class _Crowd:
         self.actors: list[Actor] = []
 
     def add(
-        self, class_name: str, kind: str, shape: Callable[[float, int], Shape], path: Way, rests: bool | None = None
+        self,
+        class_name: str,
+        kind: str,
+        shape: Callable[[float, int], Shape],
+        path: Way,
+        rests: bool | None = None,
     ) -> None:
         """Append an actor; by default it rests if its path does not move."""
         instance = EGO_INSTANCE + 1 + len(self.actors)
@@ -141,13 +149,21 @@ def _sitting(look: Look, joints: Float, _time_s: float, sides: int) -> Shape:
 
 def _draw_car(rng: np.random.Generator) -> tuple[str, str, Mesh]:
     style = str(rng.choice(list(CAR_STYLES), p=[0.3, 0.25, 0.25, 0.1, 0.1]))
-    return "car", f"vehicle.{style}", car(style, int(rng.integers(3))).painted(PAINTS[rng.integers(len(PAINTS))])
+    return (
+        "car",
+        f"vehicle.{style}",
+        car(style, int(rng.integers(3))).painted(PAINTS[rng.integers(len(PAINTS))]),
+    )
 
 
 def _draw_vehicle(rng: np.random.Generator) -> tuple[str, str, Mesh]:
     which = rng.random()
     if which < 0.1:
-        return "truck", "vehicle.box_truck", truck(int(rng.integers(8))).painted(PAINTS[rng.integers(len(PAINTS))])
+        return (
+            "truck",
+            "vehicle.box_truck",
+            truck(int(rng.integers(8))).painted(PAINTS[rng.integers(len(PAINTS))]),
+        )
     if which < 0.16:
         return "bus", "vehicle.city_bus", bus(int(rng.integers(4))).painted(_BUS_PAINTS[rng.integers(4)])
     if which < 0.22:
@@ -216,9 +232,7 @@ def _queues(
             position -= sign * (length + rng.uniform(1.2, 3.0))
 
 
-def _parked(
-    rng: np.random.Generator, plan: Plan, street: Street, crowd: _Crowd, works: list[_Works]
-) -> None:
+def _parked(rng: np.random.Generator, plan: Plan, street: Street, crowd: _Crowd, works: list[_Works]) -> None:
     if street.parking_m == 0:
         return
     busy = rng.uniform(0.15, 0.45) if street is plan.main else rng.uniform(0.05, 0.25)
@@ -294,7 +308,9 @@ def _crossing(rng: np.random.Generator, plan: Plan, crowd: _Crowd) -> None:
                 line = Street(0, near + rng.uniform(-1.1, 1.1), 0, 0.0, 0.0, 0.0)
                 offset = rng.uniform(-0.9, 0.6) * street.half_m
                 room = float(street.half_m - offset - 0.3)
-                way = Way(plan.bend, line, direction, 0.0, float(street.offset_m + direction * offset), 1.3, room)
+                way = Way(
+                    plan.bend, line, direction, 0.0, float(street.offset_m + direction * offset), 1.3, room
+                )
                 _add_walker(rng, crowd, way)
 
 

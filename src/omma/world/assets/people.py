@@ -58,7 +58,9 @@ def random_look(rng: np.random.Generator, *, helmet: bool = False) -> Look:
     height = rng.uniform(1.1, 1.4) if rng.random() < 0.1 else rng.normal(1.73, 0.08)
     skin, hair = SKINS[rng.integers(len(SKINS))], HAIRS[rng.integers(len(HAIRS))]
     top, legs = CLOTHES[rng.integers(len(CLOTHES))], CLOTHES[rng.integers(len(CLOTHES))]
-    return Look(float(np.clip(height, 1.1, 1.95)), float(rng.uniform(0.88, 1.15)), skin, hair, top, legs, helmet)
+    return Look(
+        float(np.clip(height, 1.1, 1.95)), float(rng.uniform(0.88, 1.15)), skin, hair, top, legs, helmet
+    )
 
 
 def walking_joints(height_m: float, phase: float, stride: float = 1.0) -> Float:
@@ -138,7 +140,7 @@ def riding_joints(height_m: float, seat: Float, hand: Float, foot: Float) -> Flo
 def _bend(
     root: NDArray, goal: NDArray, lengths: tuple[float, float], towards: NDArray
 ) -> tuple[NDArray, NDArray]:
-    """Middle and end of a two-part limb from `root` to `goal`, bent `towards` a direction, stretched if too far."""
+    """Middle and end of a two-part limb from `root` to `goal`, bent `towards` a direction."""
     reach = goal - root
     distance = float(np.clip(np.linalg.norm(reach), abs(lengths[0] - lengths[1]) + 1e-3, sum(lengths) - 1e-3))
     axis = reach / np.linalg.norm(reach)
@@ -158,12 +160,14 @@ class _Limbs:
     def add(
         self, start: Float, end: Float, radii: tuple[float, float], colour: Colour, widen: float = 1.0
     ) -> None:
-        """A limb between two points (3,); `radii` at both ends; `widen` stretches it to the person's sides."""
+        """A limb between two points (3,) with radii at both; `widen` stretches it to the sides."""
         self._rows.append((start, end, radii, colour, widen))
 
     def mesh(self, left: Float, sides: int) -> Mesh:
         """All limbs; `left` (3,) is the direction in which they are widened."""
-        starts, ends, radii, colours, widen = (np.array(column, float) for column in zip(*self._rows, strict=True))
+        starts, ends, radii, colours, widen = (
+            np.array(column, float) for column in zip(*self._rows, strict=True)
+        )
         profile, faces = _limb_pattern(sides)
         along = ends - starts
         lengths = np.linalg.norm(along, axis=1)

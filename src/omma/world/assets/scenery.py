@@ -22,7 +22,12 @@ WALLS: tuple[Colour, ...] = (
     (0.66, 0.58, 0.44),
 )
 ROOFS: tuple[Colour, ...] = ((0.22, 0.07, 0.04), (0.09, 0.085, 0.085), (0.16, 0.10, 0.07))
-LEAVES: tuple[Colour, ...] = ((0.06, 0.12, 0.025), (0.09, 0.15, 0.03), (0.045, 0.10, 0.035), (0.14, 0.14, 0.03))
+LEAVES: tuple[Colour, ...] = (
+    (0.06, 0.12, 0.025),
+    (0.09, 0.15, 0.03),
+    (0.045, 0.10, 0.035),
+    (0.14, 0.14, 0.03),
+)
 NUM_FACADES = 4
 STOREY_M = 3.3
 GREEN_LAMP: Colour = (0.02, 0.75, 0.35)
@@ -41,9 +46,7 @@ def building(size: tuple[float, float, float], wall: Colour, facade: int) -> Mes
     storeys = max(2, round(size[2] / STOREY_M))
     x, y, z = size[0] / 2, size[1] / 2, storeys * STOREY_M
     feet = [(-x, -y), (x, -y), (x, y), (-x, y)]
-    walls = [
-        _wall(a, b, z, wall, (storeys, facade)) for a, b in zip(feet, [*feet[1:], feet[0]], strict=True)
-    ]
+    walls = [_wall(a, b, z, wall, (storeys, facade)) for a, b in zip(feet, [*feet[1:], feet[0]], strict=True)]
     rim = tuple(0.6 * c for c in wall)
     edges = [box((2 * x + 0.3, 0.3, 0.7), (0, s * y, z + 0.2), rim) for s in (-1, 1)]
     edges += [box((0.3, 2 * y + 0.3, 0.7), (s * x, 0, z + 0.2), rim) for s in (-1, 1)]
@@ -53,7 +56,11 @@ def building(size: tuple[float, float, float], wall: Colour, facade: int) -> Mes
 
 
 def _wall(
-    start: tuple[float, float], end: tuple[float, float], height: float, colour: Colour, style: tuple[int, int]
+    start: tuple[float, float],
+    end: tuple[float, float],
+    height: float,
+    colour: Colour,
+    style: tuple[int, int],
 ) -> Mesh:
     storeys, facade = style
     width = float(np.hypot(end[0] - start[0], end[1] - start[1]))
@@ -74,7 +81,9 @@ def house(size: tuple[float, float], wall: Colour, roof: Colour) -> Mesh:
         quad([(-x - out, -y - out, eaves), (x + out, -y - out, eaves), *ridge], roof),
         quad([(x + out, y + out, eaves), (-x - out, y + out, eaves), *ridge[::-1]], roof),
     ]
-    gables = [quad([(s * x, -s * y, z), (s * x, s * y, z), (s * x, 0, top), (s * x, 0, top)], wall) for s in (-1, 1)]
+    gables = [
+        quad([(s * x, -s * y, z), (s * x, s * y, z), (s * x, 0, top), (s * x, 0, top)], wall) for s in (-1, 1)
+    ]
     chimney = box((0.7, 0.7, 1.6), (0.3 * x, 0.3 * y, top), (0.3, 0.13, 0.09))
     door = box((1.0, 0.12, 2.1), (0.2 * x, -y, 1.05), (0.12, 0.06, 0.03))
     return join([*walls, *slopes, *gables, chimney, door])
@@ -144,7 +153,11 @@ def street_lamp() -> Mesh:
 @lru_cache(maxsize=2)
 def traffic_light(lamp: str) -> Mesh:
     """A signal that faces +x; `lamp` is "red" or "green"."""
-    colours = [RED_LAMP if lamp == "red" else DARK_LAMP, DARK_LAMP, GREEN_LAMP if lamp == "green" else DARK_LAMP]
+    colours = [
+        RED_LAMP if lamp == "red" else DARK_LAMP,
+        DARK_LAMP,
+        GREEN_LAMP if lamp == "green" else DARK_LAMP,
+    ]
     lamps = [
         rod((0.13, 0, 3.35 - 0.3 * n), (0.17, 0, 3.35 - 0.3 * n), 0.11, colour, Material.GLOW, sides=7)
         for n, colour in enumerate(colours)
@@ -162,7 +175,8 @@ def traffic_cone() -> Mesh:
     parts = [box((0.42, 0.42, 0.04), (0, 0, 0.02), (0.05, 0.05, 0.05))]
     for (low_r, low), (high_r, high), colour in zip(rings[:-1], rings[1:], colours, strict=True):
         sections = [
-            np.stack([r * np.cos(turn), r * np.sin(turn), np.full(12, z)], 1) for r, z in ((low_r, low), (high_r, high))
+            np.stack([r * np.cos(turn), r * np.sin(turn), np.full(12, z)], 1)
+            for r, z in ((low_r, low), (high_r, high))
         ]
         parts.append(loft(sections, colour, Material.MATTE, crease_deg=60.0))
     return join(parts)

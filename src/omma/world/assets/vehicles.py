@@ -1,9 +1,10 @@
-"""Cars, trucks, buses, motorcycles and bicycles as meshes in their own frame (x forward, z = 0 on the road)."""
+"""Cars, trucks, buses, motorcycles and bicycles in their own frame (x forward, z = 0 on the road)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -104,7 +105,13 @@ def _car_body(style: CarStyle, length: float, half: float) -> Mesh:
 
 def _body_ring(x: float, low: float, high: float, half: float) -> Float:
     rise = high - low
-    right = [(0.86, low), (0.99, low + 0.28 * rise), (1.0, low + 0.6 * rise), (0.95, high - 0.04), (0.86, high)]
+    right = [
+        (0.86, low),
+        (0.99, low + 0.28 * rise),
+        (1.0, low + 0.6 * rise),
+        (0.95, high - 0.04),
+        (0.86, high),
+    ]
     points = [(y * half, z) for y, z in right] + [(-y * half, z) for y, z in reversed(right)]
     return np.array([(x, y, z) for y, z in points], np.float32)
 
@@ -142,9 +149,8 @@ def _car_front(style: CarStyle, length: float, half: float) -> list[Mesh]:
         box((0.08, half * 0.9, 0.16), (nose - 0.005, 0, lamp - 0.1), TRIM),
         box((0.04, 0.46, 0.1), (nose + 0.035, 0, 0.44), PLATE),
     ]
-    for side in (-1, 1):
-        parts.append(box((0.16, 0.34, 0.12), (nose - 0.09, side * half * 0.74, lamp), WHITE_LAMP, Material.GLOW))
-    return parts
+    spots = [(nose - 0.09, side * half * 0.74, lamp) for side in (-1, 1)]
+    return [*parts, *(box((0.16, 0.34, 0.12), spot, WHITE_LAMP, Material.GLOW) for spot in spots)]
 
 
 def _car_rear(style: CarStyle, length: float, half: float) -> list[Mesh]:
@@ -153,9 +159,8 @@ def _car_rear(style: CarStyle, length: float, half: float) -> list[Mesh]:
         box((0.05, half * 1.5, 0.12), (tail, 0, 0.42), TRIM),
         box((0.03, 0.46, 0.1), (tail - 0.025, 0, style.deck - 0.36), PLATE),
     ]
-    for side in (-1, 1):
-        parts.append(box((0.14, 0.3, 0.14), (tail + 0.06, side * half * 0.75, lamp), RED_LAMP, Material.GLOW))
-    return parts
+    spots = [(tail + 0.06, side * half * 0.75, lamp) for side in (-1, 1)]
+    return [*parts, *(box((0.14, 0.3, 0.14), spot, RED_LAMP, Material.GLOW) for spot in spots)]
 
 
 def _axle(x: float, half: float, radius: float, width: float) -> list[Mesh]:
@@ -165,7 +170,9 @@ def _axle(x: float, half: float, radius: float, width: float) -> list[Mesh]:
         arch = (x, side * (half + 0.002), radius + 0.02)
         parts.append(disc(arch, side, radius + 0.045, TRIM, Material.MATTE, points=14))
         parts.append(_tyre(x, (outer - side * width, outer), radius))
-        parts.append(disc((x, outer + side * 0.004, radius), side, radius * 0.62, STEEL, Material.METAL, points=10))
+        parts.append(
+            disc((x, outer + side * 0.004, radius), side, radius * 0.62, STEEL, Material.METAL, points=10)
+        )
     return parts
 
 
@@ -194,7 +201,9 @@ def truck(variant: int) -> Mesh:
     rear = -length / 2
     parts = [
         loft(cab_rings, (0.5, 0.5, 0.5), Material.PAINT),
-        box((cab - rear - 0.1, 2 * half, height - 1.0), ((cab + rear) / 2 - 0.05, 0, (height + 1.0) / 2), load),
+        box(
+            (cab - rear - 0.1, 2 * half, height - 1.0), ((cab + rear) / 2 - 0.05, 0, (height + 1.0) / 2), load
+        ),
         box((length - 0.6, 1.0, 0.3), (-0.2, 0, 0.75), TRIM),
         box((0.06, 2.1, 0.14), (rear + 0.04, 0, 0.55), TRIM),
         *_truck_windows(nose, cab, half),
@@ -209,11 +218,21 @@ def truck(variant: int) -> Mesh:
 
 def _truck_windows(nose: float, cab: float, half: float) -> list[Mesh]:
     y = half * 0.85
-    screen = [(nose - 0.13, -y, 1.5), (nose - 0.13, y, 1.5), (nose - 0.44, y * 0.97, 2.42), (nose - 0.44, -y * 0.97, 2.42)]
+    screen = [
+        (nose - 0.13, -y, 1.5),
+        (nose - 0.13, y, 1.5),
+        (nose - 0.44, y * 0.97, 2.42),
+        (nose - 0.44, -y * 0.97, 2.42),
+    ]
     parts = [panel(screen, 0.04, GLASS, Material.GLASS, lift=0.03)]
     for side in (-1, 1):
         wall = side * (half * 0.97 + 0.01)
-        window = [(cab + 0.4, wall, 1.55), (nose - 0.5, wall, 1.5), (nose - 0.62, wall, 2.3), (cab + 0.4, wall, 2.3)]
+        window = [
+            (cab + 0.4, wall, 1.55),
+            (nose - 0.5, wall, 1.5),
+            (nose - 0.62, wall, 2.3),
+            (cab + 0.4, wall, 2.3),
+        ]
         parts.append(quad(window[::-side], GLASS, Material.GLASS))
     return parts
 
@@ -239,7 +258,13 @@ def bus(variant: int) -> Mesh:
 
 
 # share of the length, share of the half width, how much lower the roof is
-_BUS_STATIONS = ((-0.5, 0.93, 0.12), (-0.49, 0.99, 0.02), (0.0, 1.0, 0.0), (0.485, 0.99, 0.02), (0.5, 0.93, 0.12))
+_BUS_STATIONS = (
+    (-0.5, 0.93, 0.12),
+    (-0.49, 0.99, 0.02),
+    (0.0, 1.0, 0.0),
+    (0.485, 0.99, 0.02),
+    (0.5, 0.93, 0.12),
+)
 
 
 def _bus_ring(x: float, half: float, height: float) -> Float:
@@ -253,12 +278,19 @@ def _bus_windows(length: float, half: float, height: float) -> list[Mesh]:
     bays = np.linspace(-0.47, 0.42, 8) * length
     for side in (-1, 1):
         wall = side * (half + 0.008)
-        for rear, front in zip(bays[:-1], bays[1:], strict=True):
+        for rear, front in pairwise(bays):
             low = 0.45 if side < 0 and front == bays[-1] else 1.25  # the door is ahead on the right
-            frame = [(rear + 0.06, wall, low), (front - 0.06, wall, low), (front - 0.06, wall, 2.5), (rear + 0.06, wall, 2.5)]
+            frame = [
+                (rear + 0.06, wall, low),
+                (front - 0.06, wall, low),
+                (front - 0.06, wall, 2.5),
+                (rear + 0.06, wall, 2.5),
+            ]
             parts.append(quad(frame[::-side], GLASS, Material.GLASS))
     nose, y = length / 2 + 0.01, half * 0.86
-    parts.append(quad([(nose, -y, 1.05), (nose, y, 1.05), (nose, y, 2.6), (nose, -y, 2.6)], GLASS, Material.GLASS))
+    parts.append(
+        quad([(nose, -y, 1.05), (nose, y, 1.05), (nose, y, 2.6), (nose, -y, 2.6)], GLASS, Material.GLASS)
+    )
     tail = -nose
     back = [(tail, y * 0.8, 1.6), (tail, -y * 0.8, 1.6), (tail, -y * 0.8, 2.5), (tail, y * 0.8, 2.5)]
     parts.append(quad(back, GLASS, Material.GLASS))

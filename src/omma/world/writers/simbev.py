@@ -1,6 +1,6 @@
-"""SimBEV as its own tool writes it: infos, sweeps and ground truth of version 3 (14 classes, 400 cells of 0.4 m).
+"""SimBEV as its own tool writes it: infos, sweeps, ground truth of version 3 (14 classes, 400 x 0.4 m).
 
-Boxes are written as JSON with the fields of SimBEV's dictionaries, since the original's pickles can carry code.
+Boxes are written as JSON with the fields of SimBEV's dictionaries: the original's pickles can carry code.
 """
 
 from __future__ import annotations
@@ -112,7 +112,9 @@ def _box(capture: Capture, actor: ActorState, num_points: int) -> dict[str, Any]
     }
 
 
-def finish(folder: Path, records: dict[str, dict[str, list[dict[str, Any]]]], image_size: tuple[int, int]) -> None:
+def finish(
+    folder: Path, records: dict[str, dict[str, list[dict[str, Any]]]], image_size: tuple[int, int]
+) -> None:
     """Write the infos of every split; `records` by split and scene."""
     for split, scenes in records.items():
         data = {name: {"scene_info": _SCENE_INFO, "scene_data": frames} for name, frames in scenes.items()}
@@ -124,7 +126,8 @@ _SCENE_INFO = {"map": "procedural", "config": {"bev_res": OFFICIAL_CELL_M}}
 
 def _metadata(image_size: tuple[int, int]) -> dict[str, Any]:
     sensors = {
-        name: _mounting(camera_quaternion(CAMERA_YAWS_DEG[name]), CAMERA_TRANSLATIONS_M[name]) for name in CAMERAS
+        name: _mounting(camera_quaternion(CAMERA_YAWS_DEG[name]), CAMERA_TRANSLATIONS_M[name])
+        for name in CAMERAS
     }
     lidar = _mounting(np.array([1.0, 0.0, 0.0, 0.0]), LIDAR_TRANSLATION_M)
     return {"camera_intrinsics": camera_intrinsics(image_size), "LIDAR": lidar, **sensors}

@@ -1,8 +1,8 @@
 """SimBEV labels as cross-view transformers take them, beside the sweeps of SimBEV.
 
-`SimBEV_cvt_label/scene_NNNN/yaw0pitch0/` holds meta.json, bev_*.npz with `bev` (8, 200, 200) at 0.5 m in SimBEV
-orientation and visibility_*.png; images lie under `sweeps/`. The layout knows no splits but a share of the sorted
-scenes, so world.json tells which scenes were meant for what.
+`SimBEV_cvt_label/scene_NNNN/yaw0pitch0/` holds meta.json, bev_*.npz with `bev` (8, 200, 200) at 0.5 m in
+SimBEV orientation and visibility_*.png; images lie under `sweeps/`. The layout knows no splits but a share of
+the sorted scenes, so world.json tells which scenes were meant for what.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def write_frame(folder: Path, capture: Capture) -> dict[str, Any]:
     bev = bev_masks(capture.snapshot, CLASSES_BY_COUNT[8], CVT_CELLS, CVT_CELL_M).astype(np.uint8)
     write_npz(home / f"bev_{stem}.npz", bev=bev)
     shares = capture.visible_shares(cameras)
-    visibility = visibility_map(capture.snapshot, _levels(capture, shares), CVT_CELLS, CVT_CELL_M, CVT_NO_OBJECT)
+    visibility = visibility_map(
+        capture.snapshot, _levels(capture, shares), CVT_CELLS, CVT_CELL_M, CVT_NO_OBJECT
+    )
     write_image(home / f"visibility_{stem}.png", visibility)
     write_json(home / f"boxes_{stem}.json", box_records(capture, _HALF * CVT_CELL_M, shares), indent=None)
     return {

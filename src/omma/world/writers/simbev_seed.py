@@ -1,7 +1,7 @@
 """SimBEV as train/val folders: `{train,val}/<scene>/yaw0pitch0/meta.json` with images and labels beside it.
 
-Labels are (200, 200) uint8 in Lift-Splat orientation (axis 0 along +x, axis 1 along +y), 0.5 m cells, the union of
-cars, trucks and buses without the ego vehicle. Every sample names a JSON file of `boxes`.
+Labels are (200, 200) uint8 in Lift-Splat orientation (axis 0 along +x, axis 1 along +y), 0.5 m cells, the
+union of cars, trucks and buses without the ego vehicle. Every sample names a JSON file of `boxes`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def write_frame(folder: Path, capture: Capture) -> dict[str, Any]:
     for index, (camera, image) in enumerate(zip(cameras, images, strict=True)):
         write_image(home / image, capture.picture(camera, index).rgb)
     masks = bev_masks(capture.snapshot, VEHICLE_CLASSES, CVT_CELLS, CVT_CELL_M, with_ego=False)
-    write_npy(home / f"labels/bev_{number}.npy", np.ascontiguousarray(flip_bev(masks.any(0)).astype(np.uint8)))
+    write_npy(
+        home / f"labels/bev_{number}.npy", np.ascontiguousarray(flip_bev(masks.any(0)).astype(np.uint8))
+    )
     boxes = box_records(capture, CVT_CELLS * CVT_CELL_M / 2, capture.visible_shares(cameras))
     write_json(home / f"boxes/boxes_{number}.json", boxes, indent=None)
     return {
