@@ -141,6 +141,19 @@ def test_official_frames(tmp_path: Path) -> None:
         simbev.read_frames(root, "test")
 
 
+def test_official_frames_far_apart_in_time_are_all_taken(tmp_path: Path) -> None:
+    root = files.write_official(tmp_path, frames=3)
+    infos = root / "simbev/infos/simbev_infos_train.json"
+    for spacing_us, expected in ((50_000, 1), (1_000_000, 3)):
+
+        def set_times(value: Any, spacing_us: int = spacing_us) -> None:
+            for index, record in enumerate(value["data"]["scene_0000"]["scene_data"]):
+                record["timestamp"] = 7 + index * spacing_us
+
+        _edit(infos, set_times)
+        assert len(simbev.read_frames(root, "train")) == expected
+
+
 def test_official_cell_size_comes_from_the_scene_where_it_is_kept(tmp_path: Path) -> None:
     root = files.write_official(tmp_path, frames=1)
     infos = root / "simbev/infos/simbev_infos_val.json"

@@ -26,6 +26,7 @@ from omma.data.io import read_json, read_npz
 from omma.errors import DataError
 
 FRAME_STRIDE = 20  # frames come at 20 Hz and neighbours are near duplicates; the benchmark takes one a second
+_APART_US = 500_000
 CELL_KEY = "bev_res"  # in a scene's own configuration, where it is kept
 
 
@@ -38,13 +39,14 @@ def _base(root: Path) -> Path:
     return root if (root / "infos").is_dir() else root / "simbev"
 
 
-def read_frames(root: Path, split: str, *, frame_stride: int = FRAME_STRIDE) -> list[Frame]:
+def read_frames(root: Path, split: str, *, frame_stride: int | None = None) -> list[Frame]:
     """The frames of a split, scenes in sorted order.
 
     Args:
         root: data set folder.
         split: "train", "val" or "test".
-        frame_stride: take every n-th frame of each scene.
+        frame_stride: take every n-th frame of each scene; default 20, or 1 where the time stamps
+            (microseconds) say that frames are half a second apart already.
 
     Raises:
         DataError: the infos of the split are missing or lack something.
@@ -64,8 +66,14 @@ def read_frames(root: Path, split: str, *, frame_stride: int = FRAME_STRIDE) -> 
     ]
 
 
-def _thinned(scene: Any, frame_stride: int, where: str) -> list[tuple[int, Any]]:
-    return list(enumerate(require(scene, "scene_data", where)))[::frame_stride]
+def _thinned(scene: Any, frame_stride: int | None, where: str) -> list[tuple[int, Any]]:
+    frames = require(scene, "scene_data", where)
+    return list(enumerate(frames))[:: frame_stride or _default_stride(frames)]
+
+
+def _default_stride(frames: Any) -> int:
+    times = [record.get("timestamp", 0) for record in frames[:2]]
+    return 1 if times[-1] - times[0] >= _APART_US else FRAME_STRIDE
 
 
 def _rig(metadata: Any, where: str) -> dict[str, Any]:

@@ -34,8 +34,8 @@ def read_boxes(path: Path, global_T_ego: NDArray[np.float64] | None) -> Boxes:
     """The boxes of one frame in its ego frame.
 
     Args:
-        path: a .json with a list of records: `bounding_box` (8, 3) in the global frame, `corners_ego` (8, 3), or
-            `center_xy_ego`, `length`, `width`, `yaw_rad_mod_pi`; class from `class` or `semantic_tags`.
+        path: a .json with a list of records: `bounding_box` (8, 3) in the global frame, `corners_ego` (8, 3)
+            or `center_xy_ego`, `length`, `width`, `yaw_rad_mod_pi`; class from `class` or `semantic_tags`.
         global_T_ego: (4, 4) pose of the vehicle; needed for global boxes.
 
     Raises:

@@ -1,7 +1,8 @@
 """SimBEV labels in the form of cross-view transformers, beside SimBEV's own sweeps.
 
 `ROOT/SimBEV_cvt_label/scene_NNNN/<orientation>/` holds meta.json, bev_*.npz (or packed .png) and
-visibility_*.png, perhaps a file of boxes; images are relative to ROOT, extrinsics are ego to camera, masks are in SimBEV orientation.
+visibility_*.png, perhaps files of boxes; images are relative to ROOT, extrinsics are ego to camera, masks are
+in SimBEV orientation.
 """
 
 from __future__ import annotations

@@ -199,7 +199,8 @@ class LSSData(DataSection):
         f"{DEFAULT_ORIENTATION} for simbev-cvt",
     )
     frame_stride: PositiveInt | None = Field(
-        None, description="take every n-th frame of a scene; default 20 for simbev (20 Hz), 1 elsewhere"
+        None,
+        description="every n-th frame of a scene; default 1, but 20 for simbev if its frames come at 20 Hz",
     )
     min_visibility: Annotated[int, Field(ge=1, le=4)] | None = Field(
         None, description="ignore cells of objects less visible than this, 1 (hidden) to 4 (in full view)"

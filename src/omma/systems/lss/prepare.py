@@ -50,7 +50,7 @@ def resize(
     width: int = 480,
     quality: int = 95,
     workers: int = 4,
-    frame_stride: int = simbev.FRAME_STRIDE,
+    frame_stride: int | None = None,
     progress: Progress = _silent,
 ) -> str:
     """Copy a data set with its images resized and its intrinsics scaled: loading is several times faster.
@@ -65,7 +65,8 @@ def resize(
         width: of the new images.
         quality: of JPEGs, 1 to 100.
         workers: threads.
-        frame_stride: of SimBEV's own layout, the frames that training takes; other layouts are copied whole.
+        frame_stride: of SimBEV's own layout; by default the frames that training takes. Other layouts are
+            copied whole.
         progress: called with images done and in all.
 
     Raises:
@@ -138,7 +139,7 @@ class _Plan:
     documents: list[str]
 
 
-def _plan(root: Path, frame_stride: int) -> _Plan:
+def _plan(root: Path, frame_stride: int | None) -> _Plan:
     data = LSSData(root=str(root))
     layout = find_layout(data, data_root(data))
     frames = _all_frames(layout, root, frame_stride)
@@ -152,7 +153,7 @@ def _plan(root: Path, frame_stride: int) -> _Plan:
     return _Plan(layout, base, sorted(images), sorted(labels | set(tables) - set(documents)), documents)
 
 
-def _all_frames(layout: Layout, root: Path, frame_stride: int) -> list[Frame]:
+def _all_frames(layout: Layout, root: Path, frame_stride: int | None) -> list[Frame]:
     if layout == "simbev":
         splits = [split for split in SPLITS if any(root.glob(f"**/{infos_path(split)}"))]
         return [f for split in splits for f in simbev.read_frames(root, split, frame_stride=frame_stride)]
