@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-__all__ = ["evaluate", "load", "predict", "train"]
+from omma.version import __version__
+
+__all__ = ["__version__", "evaluate", "load", "predict", "train"]
 
 if TYPE_CHECKING:
     from omma.commands.api import evaluate, load, predict, train

@@ -43,7 +43,7 @@ def _root(
     debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
 ) -> None:
     if version:
-        from omma import __version__
+        from omma.version import __version__
 
         typer.echo(f"omma {__version__}")
         raise typer.Exit

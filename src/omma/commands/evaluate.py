@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import numpy as np
 
 from omma.commands.build import Loaded, build_data, device_of, load_run
 from omma.commands.flags import read_words
+from omma.commands.tables import csv_text
 from omma.data.dataset import Collate, Samples
 from omma.data.loader import to_device
 from omma.engine.evaluate import EvalResult, evaluate
@@ -142,15 +141,7 @@ def _write(
     write_json_atomic(folder / "metrics.json", about)
     for name, rows in (("per_class", result.per_class), ("per_sample", result.per_sample)):
         if rows:
-            write_text_atomic(folder / f"{name}.csv", _csv(rows))
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+            write_text_atomic(folder / f"{name}.csv", csv_text(rows))
 
 
 def _table(result: EvalResult, title: str) -> str:

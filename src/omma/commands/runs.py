@@ -13,18 +13,13 @@ from omma.runs.metrics import read_metrics
 def list_runs(directory: str | None = None) -> str:
     """A line for each run: name, state, step, best metric."""
     root = runs_root(directory)
-    rows = [("name", "state", "step", "best")] + [_row(run) for run in find_runs(root)]
-    if len(rows) == 1:
-        return f"no runs in {root}"
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    rows = [_row(run) for run in find_runs(root)]
+    return text_table(rows) if rows else f"no runs in {root}"
 
 
-def _row(run: RunFolder) -> tuple[str, str, str, str]:
+def _row(run: RunFolder) -> dict[str, str]:
     status = run.status()
-    return run.name, status["state"], _steps(status), _best(status)
+    return {"name": run.name, "state": status["state"], "step": _steps(status), "best": _best(status)}
 
 
 def _steps(status: dict[str, Any]) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omma.commands.train import train
+from omma.commands.tables import csv_text, text_table
+from omma.commands.train import resume, train
 from omma.config.sweep import axes_of, expand_grid
 from omma.errors import OmmaError, Preempted, UsageError
 from omma.runs.files import write_text_atomic
@@ -48,15 +47,13 @@ def sweep(
         print(f"run {number} of {len(grid)}: {' '.join(point)}")  # noqa: T201
         run = _train_point(recipe, point, root, f"{sweep_name}-{number}", smoke)
         rows.append(_row(run, point, axes))
-        write_text_atomic(root / f"{sweep_name}.csv", _csv(rows))
-    print(_table(rows))  # noqa: T201
+        write_text_atomic(root / f"{sweep_name}.csv", csv_text(rows))
+    print(text_table(rows))  # noqa: T201
     return root / f"{sweep_name}.csv"
 
 
 def _train_point(recipe: str, point: Sequence[str], root: Path, name: str, smoke: int | None) -> RunFolder:
     """The run of one grid point: kept if it has finished, resumed if it was stopped, else trained."""
-    from omma.commands.train import resume
-
     run = RunFolder(root / name)
     if run.is_run():
         return run if run.status()["state"] == "finished" else resume(name, runs_dir=str(root))
@@ -81,25 +78,3 @@ def _row(run: RunFolder, point: Sequence[str], axes: Sequence[str]) -> dict[str,
         best.get("metric", "best"): best.get("value"),
         "best_step": best.get("step"),
     }
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _table(rows: Sequence[dict[str, Any]]) -> str:
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [columns] + [[_cell(row.get(key)) for key in columns] for row in rows]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells
-    )
-
-
-def _cell(value: Any) -> str:
-    return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -83,7 +83,13 @@ def robustness(
     def iou(changed: Collate) -> float:
         size = config.validation.batch_size or config.train.batch_size
         result = evaluate(
-            task, data, changed, batch_size=size if isinstance(size, int) else 1, workers=config.train.workers
+            task,
+            data,
+            changed,
+            batch_size=size if isinstance(size, int) else 1,
+            workers=config.train.workers,
+            device=task.device,
+            console=console,
         )
         return result.metrics["iou"]
 
