@@ -20,9 +20,9 @@ from typing import Any
 
 import cv2
 
-from omma.version import __version__
 from omma.data.formats.simbev_layout import scene_key
 from omma.errors import DataError, UsageError
+from omma.version import __version__
 from omma.world.capture import Capture
 from omma.world.scene import Scene
 from omma.world.town import build_scene

@@ -122,7 +122,7 @@ def riding_joints(height_m: float, seat: Float, hand: Float, foot: Float) -> Flo
         (17, 3) float32, order `JOINTS`.
     """
     joints = np.zeros((17, 3))
-    _place_trunk(joints, lean=0.3)
+    _place_trunk(joints, lean=0.5)
     joints *= height_m
     joints += np.asarray(seat) - joints[11:13].mean(0)
     for side, sign in ((0, 1), (1, -1)):

@@ -167,7 +167,7 @@ def _axle(x: float, half: float, radius: float, width: float) -> list[Mesh]:
     parts = []
     for side in (-1, 1):
         outer = side * (half + 0.012)
-        arch = (x, side * (half + 0.002), radius + 0.02)
+        arch = (x, side * (half + 0.002), radius + 0.045)
         parts.append(disc(arch, side, radius + 0.045, TRIM, Material.MATTE, points=14))
         parts.append(_tyre(x, (outer - side * width, outer), radius))
         parts.append(

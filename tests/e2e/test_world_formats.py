@@ -1,0 +1,237 @@
+"""Every world format on disk: documented fields, sizes and geometry, read back with plain json and numpy."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from omma.data.formats import simbev, simbev_cvt, simbev_seed
+from omma.data.formats.simbev_layout import CAMERAS, CLASSES_BY_COUNT, decode_depth
+from omma.errors import DataError, UsageError
+from omma.world.build import FORMATS, build
+
+pytestmark = pytest.mark.e2e
+SIZE = (48, 96)
+
+
+def _build(layout, out, **options):
+    settings = {"scenes": 1, "val_scenes": 1, "frames": 2, "seed": 4, "image_size": SIZE, **options}
+    return build(layout, out, **settings)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    base = tmp_path_factory.mktemp("worlds")
+    return {layout: _build(layout, base / layout).folder for layout in FORMATS}
+
+
+def _json(path):
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def _image(path):
+    picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    return picture if picture.ndim == 2 else picture[..., ::-1]
+
+
+@pytest.mark.parametrize("layout", FORMATS)
+def test_marker_says_what_was_made(folders, layout):
+    facts = _json(folders[layout] / "world.json")
+    assert facts["format"] == layout
+    assert facts["format_version"] == 1
+    assert facts["seed"] == 4
+    assert facts["frames"] == 2
+    assert facts["image_size"] == list(SIZE)
+    assert facts["splits"]["train"] == ["scene_0000"]
+    assert facts["splits"]["val"] == ["scene_0001"]
+    assert {"omma_version", "frame_interval_s"} <= set(facts)
+
+
+def test_seed_layout_has_the_documented_fields(folders):
+    home = folders["simbev-seed"] / "train" / "scene_0000" / "yaw0pitch0"
+    samples = _json(home / "meta.json")
+    assert [s["token"] for s in samples] == ["scene_0000_0000", "scene_0000_0001"]
+    for sample in samples:
+        assert [Path(name).stem.rsplit("_", 1)[0] for name in sample["images"]] == [
+            name.removeprefix("CAM_").lower() for name in CAMERAS
+        ]
+        assert all(_image(home / name).shape == (*SIZE, 3) for name in sample["images"])
+        extrinsics = np.array(sample["extrinsics"])
+        assert np.array(sample["intrinsics"]).shape == (6, 3, 3)
+        np.testing.assert_allclose(extrinsics[:, 1, 2], -1, atol=1e-6)  # ego to camera: up maps to -down
+        label = np.load(home / sample["label"])
+        assert label.shape == (200, 200)
+        assert label.dtype == np.uint8
+        assert set(np.unique(label)) == {0, 1}
+
+
+def test_seed_boxes_lie_on_their_labels_and_in_their_images(folders):
+    """The label of a vehicle is at its box's Lift-Splat cell: axis 0 along +x, axis 1 along +y."""
+    home = folders["simbev-seed"] / "val" / "scene_0001" / "yaw0pitch0"
+    compared = 0
+    for sample in _json(home / "meta.json"):
+        label = np.load(home / sample["label"])
+        for box in _json(home / sample["boxes"]):
+            assert set(box) == {"id", "class", "corners_ego", "visible"}
+            corners = np.array(box["corners_ego"])
+            assert corners.shape == (8, 3)
+            assert (corners[1::2, 2] > corners[::2, 2]).all()  # bit 0 is up
+            assert 0 <= box["visible"] <= 1
+            x, y = corners[:, :2].mean(0)
+            if box["class"] in ("car", "truck", "bus") and max(abs(x), abs(y)) < 49:
+                assert label[int((x + 50) / 0.5), int((y + 50) / 0.5)] == 1
+                compared += 1
+    assert compared > 5
+
+
+def test_cvt_layout_has_the_documented_fields(folders):
+    root = folders["simbev-cvt"]
+    home = root / "SimBEV_cvt_label" / "scene_0000" / "yaw0pitch0"
+    for number, sample in enumerate(_json(home / "meta.json")):
+        assert sample["token"] == f"0_{number}"
+        assert sample["scene"] == "scene_0000"
+        assert sample["cam_channels"] == list(CAMERAS)
+        assert all(_image(root / name).shape == (*SIZE, 3) for name in sample["images"])
+        assert all(name.startswith("sweeps/RGB-CAM_") for name in sample["images"])
+        bev = np.load(home / sample["bev"])["bev"]
+        assert bev.shape == (8, 200, 200)
+        visibility = _image(home / sample["visibility"])
+        vehicles = bev[1:4].any(0)
+        assert set(np.unique(visibility)) <= {1, 2, 3, 4, 255}
+        np.testing.assert_array_equal(visibility != 255, vehicles)
+        np.testing.assert_allclose(np.array(sample["pose"]) @ sample["pose_inverse"], np.eye(4), atol=1e-9)
+        column, row, _ = np.array(sample["view"]) @ [12.0, 2.0, 1.0]
+        assert (row, column) == (76, 96)  # 12 m ahead and 2 m to the left
+
+
+def test_official_layout_has_the_documented_fields(folders):
+    root = folders["simbev"]
+    for number, split in enumerate(("train", "val", "test")):
+        infos = _json(root / "infos" / f"simbev_infos_{split}.json")
+        assert {"camera_intrinsics", "LIDAR", *CAMERAS} <= set(infos["metadata"])
+        assert infos["metadata"]["camera_intrinsics"][0][2] == SIZE[1] / 2
+        frames = infos["data"][f"scene_{number:04d}"]["scene_data"]
+        assert [frame["frame"] for frame in frames] == [0, 1]
+        for frame in frames:
+            files = {k: v for k, v in frame.items() if isinstance(v, str)}
+            assert len(files) == 6 * 4 + 4
+            assert all(v.startswith("/dataset/simbev/") for v in files.values())
+            assert all((root / v.removeprefix("/dataset/simbev/")).is_file() for v in files.values())
+
+
+def _first_frame(root):
+    infos = _json(root / "infos" / "simbev_infos_train.json")
+    frame = infos["data"]["scene_0000"]["scene_data"][0]
+    return frame, lambda key: root / frame[key].removeprefix("/dataset/simbev/")
+
+
+def test_official_ground_truth_holds_masks_boxes_and_points(folders):
+    frame, path = _first_frame(folders["simbev"])
+    masks = np.load(path("GT_SEG"))["data"]
+    assert masks.shape == (14, 400, 400)
+    assert masks.dtype == bool
+    assert masks[CLASSES_BY_COUNT[14].index("car"), 199:201, 199:201].all()  # the ego vehicle itself
+    points = np.load(path("LIDAR"))["data"]
+    assert points.ndim == 2
+    assert points.shape[1] == 3
+    boxes = _json(path("GT_DET"))
+    assert {"id", "type", "semantic_tags", "bounding_box", "num_lidar_pts", "valid_flag"} <= set(boxes[0])
+    position = np.array(frame["ego2global_translation"])[:2]
+    centres = np.array([np.mean(box["bounding_box"], axis=0)[:2] for box in boxes])
+    assert np.linalg.norm(centres - position, axis=1).max() < 115
+    assert any(box["valid_flag"] for box in boxes)
+
+
+def test_official_depth_and_instances_agree(folders):
+    """The sky is at 1000 m, and the pixels of an object carry the tag of its box."""
+    _, path = _first_frame(folders["simbev"])
+    depth_m = decode_depth(_image(path("DPT-CAM_FRONT")))
+    assert depth_m[0].max() == pytest.approx(1000)  # sky
+    instances = _image(path("IST-CAM_FRONT")).astype(int)
+    np.testing.assert_array_equal(instances[..., 0], _image(path("SEG-CAM_FRONT"))[..., 0])
+    tags = {box["id"]: box["semantic_tags"][0] for box in _json(path("GT_DET"))}
+    number = instances[..., 1] + 256 * instances[..., 2]
+    seen = [k for k in np.unique(number) if k in tags]
+    assert seen
+    for k in seen:
+        assert (instances[..., 0][number == k] == tags[k]).all()
+
+
+def test_readers_take_all_three_layouts(folders):
+    """The package's own readers find the same cameras and the right number of frames."""
+    frames = {
+        "simbev": simbev.read_frames(folders["simbev"], "train", frame_stride=1),
+        "simbev-seed": simbev_seed.read_frames(folders["simbev-seed"], "train"),
+        "simbev-cvt": simbev_cvt.read_frames(folders["simbev-cvt"], "train"),
+    }
+    for layout, found in frames.items():
+        assert len(found) == 2, layout
+        assert all(path.is_file() for frame in found for path in frame.files)
+        np.testing.assert_allclose(found[0].ego_T_cam, frames["simbev"][0].ego_T_cam, atol=1e-6)
+        np.testing.assert_allclose(found[0].intrinsics, frames["simbev"][0].intrinsics, atol=1e-9)
+
+
+def _bytes(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_workers_change_no_byte(tmp_path):
+    """Two processes write what one writes, and another seed writes something else."""
+    options = {"scenes": 2, "val_scenes": 1, "frames": 1}
+    one = _bytes(_build("simbev-cvt", tmp_path / "one", workers=1, **options).folder)
+    two = _bytes(_build("simbev-cvt", tmp_path / "two", workers=2, **options).folder)
+    assert one.keys() == two.keys()
+    assert [name for name in one if one[name] != two[name]] == []
+    other = _bytes(_build("simbev-cvt", tmp_path / "other", **{**options, "seed": 5}).folder)
+    images = [name for name in one if name.endswith(".jpg")]
+    assert all(one[name] != other[name] for name in images)
+
+
+def test_earlier_frames_do_not_depend_on_how_many_follow(tmp_path):
+    short = _bytes(_build("simbev-seed", tmp_path / "short", frames=1, val_scenes=0).folder)
+    long = _bytes(_build("simbev-seed", tmp_path / "long", frames=2, val_scenes=0).folder)
+    files = [name for name in short if "0000." in name]
+    assert len(files) == 8
+    assert all(short[name] == long[name] for name in files)
+
+
+def test_used_folder_is_refused(tmp_path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "thesis.txt").write_text("mine", encoding="utf-8")
+    for force in (False, True):
+        with pytest.raises(DataError, match="not empty"):
+            _build("simbev-seed", tmp_path / "own", force=force)
+    assert (tmp_path / "own" / "thesis.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_force_replaces_a_world_and_nothing_is_left_beside_it(tmp_path):
+    out = tmp_path / "world"
+    _build("simbev-seed", out, frames=1, val_scenes=0)
+    with pytest.raises(DataError, match="--force"):
+        _build("simbev-seed", out, frames=1, val_scenes=0)
+    _build("simbev-seed", out, frames=1, val_scenes=0, seed=8, force=True)
+    assert _json(out / "world.json")["seed"] == 8
+    assert [p.name for p in tmp_path.iterdir()] == ["world"]
+
+
+def test_failed_build_leaves_nothing(tmp_path):
+    def fail(done):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _build("simbev-seed", tmp_path / "world", frames=1, progress=fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_counts_frames(tmp_path):
+    seen = []
+    summary = _build("simbev-seed", tmp_path / "world", frames=2, progress=seen.append)
+    assert seen == [2, 4]
+    assert "2 train, 2 val frames at 48x96" in str(summary)
+
+
+def test_unknown_format_lists_those_there_are(tmp_path):
+    with pytest.raises(UsageError, match="simbev-seed"):
+        _build("simbew", tmp_path / "world")
