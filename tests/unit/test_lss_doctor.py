@@ -171,6 +171,19 @@ def test_picture_shows_the_label_in_the_images(tmp_path: Path) -> None:
     assert red.sum() > 50
 
 
+def test_picture_shows_the_lidar_from_above(tmp_path: Path) -> None:
+    """The sweep's one point at the height of objects turns a cell of the map grey; without it none is."""
+    root = files.write_nuscenes(tmp_path / "data")
+    grey = []
+    for height_m in (-1.0, -3.0):
+        for path in root.rglob("*.pcd.bin"):
+            np.array([[30, -20, height_m, 0, 0]], np.float32).tofile(path)
+        figure = _find(_check(root, tmp_path / "out"), "picture").figure
+        picture = np.asarray(Image.open(str(figure))).astype(int)
+        grey.append((np.ptp(picture, axis=-1) < 30) & (np.abs(picture.mean(-1) - 145) < 25))
+    assert grey[0].sum() > grey[1].sum()
+
+
 def test_empty_labels(tmp_path: Path) -> None:
     root = files.write_seed(tmp_path)
     _turn_labels(root, np.zeros_like)

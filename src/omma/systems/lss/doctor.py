@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from omma.core.poses import invert_rigid, pose
-from omma.data.formats.frame import Boxes
+from omma.data.formats.frame import Boxes, Frame
 from omma.data.io import image_size
 from omma.errors import DataError, Finding, OmmaError
 from omma.systems.lss.checks import (
@@ -25,9 +25,11 @@ from omma.systems.lss.config import LSSConfig
 from omma.systems.lss.data import BevSamples, build, foreign_intrinsics
 from omma.viz.bev import TRUTH, class_palette, draw_bev, paint_classes
 from omma.viz.camera import CameraView, draw_boxes, draw_ground_cells
-from omma.viz.image import Image, Tile, panel, save_png
+from omma.viz.image import GREY, Image, Tile, panel, resize_photo, save_png
 
-NUM_FRAMES, NUM_LABELS, NUM_SHOWN = 8, 100, 3
+NUM_FRAMES, NUM_LABELS, NUM_SHOWN = 8, 100, 2
+IMAGE_WIDTH = 450
+POINT_HEIGHTS_M = (0.3, 3.0)  # of LiDAR points that show objects rather than the road
 PICTURE = "lss_labels_in_images.png"
 
 
@@ -187,25 +189,44 @@ def _rows(samples: BevSamples, index: int, config: LSSConfig) -> list[list[Tile]
     names = [name for united in config.system.targets.values() for name in united]
     tiles = []
     for number, name in enumerate(samples.cameras or frame.cameras):
-        view = _view(sample, number)
-        picture = np.ascontiguousarray(sample["images"][number].numpy().transpose(1, 2, 0))
+        picture, view = _enlarged(sample, number)
         picture = draw_ground_cells(picture, target.any(0), view, colour=TRUTH, **ranges)
         if boxes is not None:
             picture = draw_boxes(picture, boxes.of_classes(names).corners, view, thickness=1)
         tiles.append(Tile(picture, name))
     palette = class_palette(len(target)) if len(target) > 1 else [TRUTH]
-    legend = list(zip(config.system.targets, palette, strict=True))
-    above: Image = draw_bev(paint_classes(target, palette), title=frame.token, legend=legend, **ranges)
+    legend = [*zip(config.system.targets, palette, strict=True), ("LiDAR", GREY)]
+    layers = np.concatenate([target, _occupied_by_points(samples, frame)[None]])
+    painted = paint_classes(layers, [colour for _, colour in legend])
+    above: Image = draw_bev(painted, title=frame.token, legend=legend, **ranges)
     return [*(tiles[start : start + 3] for start in range(0, len(tiles), 3)), [Tile(above)]]
 
 
-def _view(sample: dict[str, Any], number: int) -> CameraView:
+def _occupied_by_points(samples: BevSamples, frame: Frame) -> np.ndarray:
+    """Cells (X, Y) with a LiDAR point at the height of objects."""
+    grid, cells = samples.grid, np.zeros(samples.grid.nx[:2], bool)
+    points = samples.labels.points(frame)
+    if points is not None:
+        tall = points[(points[:, 2] > POINT_HEIGHTS_M[0]) & (points[:, 2] < POINT_HEIGHTS_M[1])]
+        index = np.floor((tall[:, :2] - [grid.x[0], grid.y[0]]) / grid.dx[:2]).astype(int)
+        index = index[((index >= 0) & (index < cells.shape)).all(1)]
+        cells[index[:, 0], index[:, 1]] = True
+    return cells
+
+
+def _enlarged(sample: dict[str, Any], number: int) -> tuple[Image, CameraView]:
+    """An image that lines show well in, and how ego points reach its pixels."""
+
     def array(key: str) -> np.ndarray:
         return sample[key][number].double().numpy()
 
     img_T_sensor = array("post_rots")
     img_T_sensor[:2, 2] = array("post_trans")[:2]
-    return CameraView(array("intrins"), invert_rigid(pose(array("rots"), array("trans"))), img_T_sensor)
+    image = np.ascontiguousarray(sample["images"][number].numpy().transpose(1, 2, 0))
+    factor = max(1, round(IMAGE_WIDTH / image.shape[1]))
+    cam_T_ego = invert_rigid(pose(array("rots"), array("trans")))
+    view = CameraView(array("intrins"), cam_T_ego, np.diag([factor, factor, 1.0]) @ img_T_sensor)
+    return resize_photo(image, factor * image.shape[0], factor * image.shape[1]), view
 
 
 def _memory(config: LSSConfig) -> Finding:

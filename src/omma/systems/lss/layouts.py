@@ -164,6 +164,10 @@ class Labels:
             return read_boxes(frame.folder / frame.boxes, frame.global_T_ego)
         return simbev.read_frame_boxes(frame, trust_pickle=self.data.trust_pickle)
 
+    def points(self, frame: Frame) -> NDArray[np.floating] | None:
+        """LiDAR points (P, 3) in the ego frame, or None where the frame has none."""
+        return nuscenes.read_points(frame) if self.layout == "nuscenes" else simbev.read_points(frame)
+
     def masks(self, frame: Frame) -> Masks:
         """The stored masks, turned so that axis 1 runs along +x and axis 2 along +y."""
         reader = {
