@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from omma.commands.tables import text_table
 from omma.runs.folder import RunFolder, runs_root
 from omma.runs.folder import list_runs as find_runs
 from omma.runs.metrics import read_metrics

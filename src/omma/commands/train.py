@@ -211,7 +211,7 @@ def train_in(run: RunFolder, recipe: Recipe, *, quiet: bool = False) -> None:
         )
     except OmmaError as error:
         if first:
-            console.line(f"stopped: {error.message}")
+            RunLog(run.log_file, quiet=True).line(f"stopped: {error.message}")  # the caller tells the console
             if run.status()["state"] != "preempted":
                 run.set_status("failed", error=error.message)
         raise
@@ -352,7 +352,7 @@ def _reference_writer(recipe: Recipe, run: RunFolder) -> Any:
     return lambda task, state: module.write_training_file(run.path, task, state)
 
 
-def system_of(recipe: str, runs_dir: str | None) -> System:
+def system_of(recipe: str, runs_dir: str | None = None) -> System:
     """The system of a recipe argument, whose flags are understood."""
     from omma.systems import systems
 

@@ -108,7 +108,7 @@ class LSSSystem(SystemSection):
         description="output channel -> classes of the data set that it unites",
     )
     backbone: str = Field(
-        "tf_efficientnet_b0", description="timm model with feature maps of strides 16 and 32"
+        "tf_efficientnet_b0.aa_in1k", description="timm model with feature maps of strides 16 and 32"
     )
     pretrained: str = Field("none", description="none, timm (download) or a file of backbone weights")
     backbone_bn_momentum: Annotated[float, Field(gt=0, le=1)] | None = Field(
