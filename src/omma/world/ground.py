@@ -88,7 +88,7 @@ class Ground:
         wear = _tiled(_wear_tile(), xy, _WEAR_M)
         block, paved, white, yellow = coverage
         road = ASPHALT * (grain[0] * (np.float32(0.8) + np.float32(0.4) * wear[0]))
-        worn = np.float32(0.72) + np.float32(0.28) * np.minimum(grain[0] * grain[0], np.float32(1.2))
+        worn = np.float32(0.82) + np.float32(0.18) * np.minimum(grain[0] * grain[0], np.float32(1.2))
         road += (WHITE * worn - road) * white
         road += (YELLOW * worn - road) * yellow
         field = GRASS * (grain[2] * (np.float32(0.55) + np.float32(0.9) * wear[1]))

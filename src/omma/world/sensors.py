@@ -15,8 +15,9 @@ from omma.world.render import Renderer
 from omma.world.scene import Snapshot
 
 # where inside a pixel the extra rays of an edge pixel go
-_SUBPIXELS = np.float32([(-0.25, 0.35, -0.1), (-0.35, -0.1, 0.35)])  # (u, v), one column a ray
+_SUBPIXELS = np.float32([(-0.33, 0.33), (-0.2, 0.2)])  # (u, v), one column a ray
 
+_EDGE_STEP = 22  # display levels
 _VISIBILITY_POINTS = 40
 _NEAR_M = 0.05
 # pairs of corners whose numbers differ in one bit
@@ -110,7 +111,7 @@ def take_picture(renderer: Renderer, camera: PinholeCamera, rng: np.random.Gener
         finer = renderer.see(
             origin, camera.rays(extra)[0], pixel_rad / 2, np.tile(moving[edges], _SUBPIXELS.shape[1])
         )
-        rgb[edges] = finer.rgb.reshape(-1, len(edges), 3).mean(0)
+        rgb[edges] = (rgb[edges] + finer.rgb.reshape(-1, len(edges), 3).sum(0)) / (1 + _SUBPIXELS.shape[1])
     return Picture(
         _exposed(rgb.reshape(*shape, 3), rng),
         (samples.distance_m * cosine).reshape(shape),
@@ -152,13 +153,12 @@ def visible_shares(snapshot: Snapshot, cameras: Sequence[PinholeCamera]) -> dict
 
     An actor outside all pictures has 0.
     """
-    corners = np.concatenate([mesh.corners for mesh in snapshot.meshes])
     owners, points = [], []
     for actor in snapshot.actors:
         first, last = actor.faces
         faces = np.linspace(first, last - 1, _VISIBILITY_POINTS).astype(int)
         owners += [actor.instance] * len(faces)
-        points.append(corners[faces].mean(1))
+        points.append(snapshot.pick("corners", faces).mean(1))
     owner, xyz = np.array(owners, np.int32), np.concatenate(points).astype(np.float64)
     seen, framed = np.zeros(len(owner), bool), np.zeros(len(owner), bool)
     for camera in cameras:
@@ -196,7 +196,7 @@ def _edges(rgb: Float) -> NDArray[np.bool_]:
     """(H W,) whether a pixel of a picture (H, W, 3) differs clearly in brightness from a neighbour."""
     grey = rgb @ np.float32((0.3, 0.59, 0.11))
     edge = np.zeros(grey.shape, bool)
-    down, across = np.abs(np.diff(grey, axis=0)) > 20, np.abs(np.diff(grey, axis=1)) > 20
+    down, across = np.abs(np.diff(grey, axis=0)) > _EDGE_STEP, np.abs(np.diff(grey, axis=1)) > _EDGE_STEP
     edge[:-1] |= down
     edge[1:] |= down
     edge[:, :-1] |= across

@@ -219,7 +219,7 @@ def _markings(street: Street, crossings: list[Street]) -> tuple[list[Points], ..
     crosswalks: list[Points] = []
     half = street.half_m
     for start, end in _stretches(street, crossings):
-        yellow += [street.quads((start, end), (aside - 0.06, aside + 0.06)) for aside in (-0.14, 0.14)]
+        yellow += [street.quads((start, end), (aside - 0.05, aside + 0.05)) for aside in (-0.13, 0.13)]
         white += _lane_lines(street, start, end)
     for crossing in crossings:
         for sign in (-1, 1):

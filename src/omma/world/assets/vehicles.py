@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 
@@ -14,6 +14,7 @@ RUBBER: Colour = (0.018, 0.018, 0.02)
 TRIM: Colour = (0.03, 0.03, 0.033)
 GLASS: Colour = (0.03, 0.04, 0.045)
 STEEL: Colour = (0.45, 0.46, 0.48)
+RIM: Colour = (0.30, 0.31, 0.33)
 WHITE_LAMP: Colour = (1.0, 0.97, 0.9)
 RED_LAMP: Colour = (0.55, 0.02, 0.015)
 AMBER_LAMP: Colour = (0.85, 0.32, 0.03)
@@ -100,14 +101,23 @@ def _car_body(style: CarStyle, length: float, half: float) -> Mesh:
         (0.50, 0.34, style.hood - 0.14, 0.82),
     ]
     rings = [_body_ring(x * length, low, high, w * half) for x, low, high, w in stations]
-    return loft(rings, (0.5, 0.5, 0.5), Material.PAINT, crease_deg=35.0)
+    body = loft(rings, (0.5, 0.5, 0.5), Material.PAINT, crease_deg=35.0)
+    edges = len(rings[0])
+    number = np.arange(len(body))
+    # the loft's faces go around the rings; the first and the last two edges of a ring are the lowest
+    sill = np.isin(number % edges, (0, edges - 2, edges - 1)) & (number < 2 * edges * (len(rings) - 1))
+    return replace(
+        body,
+        albedo=np.where(sill[:, None], np.float32(TRIM), body.albedo),
+        material=np.where(sill, np.uint8(Material.MATTE), body.material),
+    )
 
 
 def _body_ring(x: float, low: float, high: float, half: float) -> Float:
     rise = high - low
     right = [
         (0.86, low),
-        (0.99, low + 0.28 * rise),
+        (0.99, low + 0.2 * rise),
         (1.0, low + 0.6 * rise),
         (0.95, high - 0.04),
         (0.86, high),
@@ -171,7 +181,7 @@ def _axle(x: float, half: float, radius: float, width: float) -> list[Mesh]:
         parts.append(disc(arch, side, radius + 0.045, TRIM, Material.MATTE, points=14))
         parts.append(_tyre(x, (outer - side * width, outer), radius))
         parts.append(
-            disc((x, outer + side * 0.004, radius), side, radius * 0.62, STEEL, Material.METAL, points=10)
+            disc((x, outer + side * 0.004, radius), side, radius * 0.58, RIM, Material.METAL, points=12)
         )
     return parts
 
@@ -206,10 +216,12 @@ def truck(variant: int) -> Mesh:
         ),
         box((length - 0.6, 1.0, 0.3), (-0.2, 0, 0.75), TRIM),
         box((0.06, 2.1, 0.14), (rear + 0.04, 0, 0.55), TRIM),
+        box((0.06, 1.3, 0.3), (nose - 0.02, 0, 1.05), TRIM),
+        box((0.12, 2.1, 0.2), (nose - 0.02, 0, 0.48), TRIM),
         *_truck_windows(nose, cab, half),
     ]
     for side in (-1, 1):
-        parts.append(box((0.08, 0.3, 0.16), (nose - 0.05, side * 0.85, 0.85), WHITE_LAMP, Material.GLOW))
+        parts.append(box((0.08, 0.3, 0.16), (nose - 0.01, side * 0.75, 0.72), WHITE_LAMP, Material.GLOW))
         parts.append(box((0.06, 0.25, 0.16), (rear + 0.02, side * 0.95, 0.8), RED_LAMP, Material.GLOW))
     for x in (nose - 1.0, rear + 1.2, rear + 2.3):
         parts += _axle(x, half - 0.1, 0.48, 0.3)
