@@ -27,12 +27,12 @@ class Boxes:
     """Upright 3-D boxes around one vehicle.
 
     Args:
-        corners: (M, 8, 3) float64, ego frame, metres; corner 4 * xbit + 2 * ybit + zbit.
+        corners: (M, 8, 3) float, ego frame, metres; corner 4 * xbit + 2 * ybit + zbit.
         classes: M names.
         visibility: (M,) 1 (hidden) to 4 (in full view), 0 where unknown.
     """
 
-    corners: NDArray[np.float64]
+    corners: NDArray[np.floating]
     classes: tuple[str, ...]
     visibility: NDArray[np.int64]
 

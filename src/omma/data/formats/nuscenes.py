@@ -230,7 +230,7 @@ def boxes_in_ego(annotations: Sequence[Record], global_T_ego: NDArray[np.float64
     centre = np.array([record["translation"] for record in annotations]).reshape(count, 1, 3)
     corners = (bits * width_length_height[..., [1, 0, 2]]) @ np.swapaxes(rotation, -1, -2) + centre
     return Boxes(
-        corners=transform_points(invert_rigid(global_T_ego), corners),
+        corners=transform_points(invert_rigid(global_T_ego), corners).astype(np.float32),
         classes=tuple(record["category"] for record in annotations),
         visibility=np.array([int(record["visibility_token"] or 0) for record in annotations], np.int64),
     )
