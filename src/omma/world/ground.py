@@ -67,7 +67,7 @@ class Ground:
             (4, N) float32 shares of block, paving, white and yellow paint.
         """
         near, far = self._near.at(xy), self._far.at(xy)
-        sharpness = np.clip(np.float32(0.16) / (footprint_m + np.float32(0.02)), 1, 5)
+        sharpness = np.clip(np.float32(0.16) / (footprint_m + np.float32(0.03)), 1, 3.5)
         near -= np.float32(0.5)
         near *= sharpness
         near += np.float32(0.5)

@@ -28,16 +28,38 @@ Parts = dict[str, list[Mesh]]
 def _ground(plan: Plan, parts: Parts) -> None:
     """The road surface at z = 0 and the raised blocks with their curbs."""
     corners = np.array([(-_FAR_M, -_FAR_M), (_FAR_M, -_FAR_M), (_FAR_M, _FAR_M), (-_FAR_M, _FAR_M)])
-    parts["road"].append(_surface(_fan(corners.mean(0), corners, 0.0), Material.GROUND))
+    parts["road"].append(_surface(_triangles(corners[None], 0.0), Material.GROUND))
     for block in plan.blocks:
-        border = plan.bend.outline(block.border())
-        middle = plan.bend.xy(np.mean([block.low, block.high], axis=0))
-        parts["road"].append(_surface(_fan(middle, border, CURB_HEIGHT_M), Material.GROUND))
-        parts["sidewalk"].append(_surface(_skirt(border, CURB_HEIGHT_M), Material.MATTE))
+        border = block.border()
+        rim = np.stack([border, np.roll(border, -1, axis=0)], 1)
+        inner = np.clip(rim, np.array(block.low) + CORNER_M, np.array(block.high) - CORNER_M)
+        quads = [_cut(np.stack([rim[:, 0], rim[:, 1], inner[:, 1], inner[:, 0]], 1)), _tiles(block)]
+        top = plan.bend.xy(np.concatenate(quads))
+        parts["road"].append(_surface(_triangles(top, CURB_HEIGHT_M), Material.GROUND))
+        parts["sidewalk"].append(_surface(_skirt(plan.bend.outline(border), CURB_HEIGHT_M), Material.MATTE))
 
 
-def _fan(middle: Points, border: Points, z: float) -> Points:
-    flat = np.stack([np.broadcast_to(middle, border.shape), border, np.roll(border, -1, axis=0)], 1)
+def _cut(quads: Points, step_m: float = 8.0) -> Points:
+    """Quadrilaterals (n, 4, 2) cut across where their first side is long, so that they follow the bend."""
+    pieces = []
+    for a, b, c, d in quads:
+        share = np.linspace(0, 1, 1 + max(1, int(np.hypot(*(b - a)) / step_m)))[:, None]
+        low, high = a + share * (b - a), d + share * (c - d)
+        pieces.append(np.stack([low[:-1], low[1:], high[1:], high[:-1]], 1))
+    return np.concatenate(pieces)
+
+
+def _tiles(block: Block, size_m: float = 16.0) -> Points:
+    """The inside of a block as (n, 4, 2) rectangles: rays pass small triangles faster than long ones."""
+    low, high = np.array(block.low) + CORNER_M, np.array(block.high) - CORNER_M
+    u, v = (np.linspace(a, b, 1 + int(np.ceil((b - a) / size_m))) for a, b in zip(low, high, strict=True))
+    grid = np.stack(np.meshgrid(u, v, indexing="ij"), -1)
+    return np.stack([grid[:-1, :-1], grid[1:, :-1], grid[1:, 1:], grid[:-1, 1:]], 2).reshape(-1, 4, 2)
+
+
+def _triangles(quads: Points, z: float) -> Points:
+    """(2 n, 3, 3) of flat quadrilaterals (n, 4, 2) at a height."""
+    flat = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
     return np.concatenate([flat, np.full((*flat.shape[:2], 1), z)], -1)
 
 
