@@ -97,7 +97,7 @@ def load_run(
         folder = find_checkpoint(run, chosen or which)
     recipe = run_recipe(run, overrides)
     task = build_task(recipe)
-    load_weights(task, folder, system=recipe.system.name)
+    load_weights(task, folder, system=recipe.system.name, settings=recipe.config.as_dict()["system"])
     label = f"{run.name}@{chosen}" if chosen else run.name
     return Loaded(run, label, recipe, task.eval(), folder)
 
