@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -347,6 +348,7 @@ def main() -> None:
     debug = "--debug" in arguments
     for stream in (sys.stdout, sys.stderr):
         _replace_unprintable(stream)
+    warnings.showwarning = _show_warning
     sys.exit(_run([word for word in arguments if word != "--debug"], debug=debug))
 
 
@@ -376,6 +378,12 @@ def _run(arguments: list[str], *, debug: bool) -> int:
 
 def _say(text: str) -> None:
     typer.echo(text, err=True)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, *rest: Any) -> None:
+    """A warning of ours is one plain line; those of libraries are for developers and not shown."""
+    if issubclass(category, UserWarning) and Path(__file__).parent in Path(filename).parents:
+        _say(f"warning: {message}")
 
 
 def _replace_unprintable(stream: Any) -> None:

@@ -95,7 +95,8 @@ def test_damaged_data_set(broken, tmp_path, capsys, damage, workers):
     assert place in error
     assert "Traceback" not in error
     assert error.startswith("error: ")
-    assert not list((tmp_path / "runs").rglob("best"))
+    statuses = [json.loads(file.read_text(encoding="utf-8")) for file in tmp_path.rglob("status.json")]
+    assert all(status["state"] == "failed" and place in status["error"] for status in statuses)
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,11 @@ def test_a_tagged_section_starts_anew_when_its_name_changes():
         open_recipe("lss/demo", ["schedule.name=step", "schedule.final_factor=0.1"])
 
 
+def test_a_tagged_section_without_a_name_is_the_default_one():
+    assert open_recipe("lss/base", ["schedule.warmup=7"]).config.schedule.warmup == Period(7)
+    assert open_recipe("lss/base", ["system.loss.pos_weight=3"]).config.system.loss.pos_weight == 3
+
+
 def test_a_mapping_value_is_replaced_not_merged():
     config = open_recipe("lss/base", ["system.targets.road=[road]"]).config
     assert config.system.targets == {"road": ["road"]}

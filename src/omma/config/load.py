@@ -138,6 +138,8 @@ def _merge(base: Tree, over: Tree, models: list[type[BaseModel]], root: type[Bas
         below = section_types(fields.get(key))
         if isinstance(value, dict) and below:
             old = result.get(key)
+            if len(below) > 1 and "name" not in {**value, **(old if isinstance(old, dict) else {})}:
+                value = {"name": _default(models, key).name, **value}
             value = _merge(old if isinstance(old, dict) else {}, value, below, root, f"{prefix}{key}.")
         elif isinstance(value, dict) and value and all(str(part).isdigit() for part in value):
             value = _with_elements(result.get(key, _default(models, key)), value, f"{prefix}{key}")
