@@ -103,16 +103,13 @@ class _Drawing:
         return np.zeros((self._cells, self._cells), bool)
 
     def _blocks(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        plan = self._snapshot.scene.plan
         raised = np.zeros((self._cells, self._cells), np.uint8)
         paved = raised.copy()
-        for block in plan.blocks:
-            outline = self.ego_xy(plan.bend.outline(block.border()))
-            fill_polygons(raised, [outline], self._cell_m)
-            fill_polygons(paved, [outline], self._cell_m)
-            if not block.paved:
-                lawn = self.ego_xy(plan.bend.outline(block.border(block.sidewalk_m)))
-                fill_polygons(paved, [lawn], self._cell_m, 0)
+        for curb, lawn in self._snapshot.scene.plan.outlines:
+            for mask in (raised, paved):
+                fill_polygons(mask, [self.ego_xy(curb)], self._cell_m)
+            if lawn is not None:
+                fill_polygons(paved, [self.ego_xy(lawn)], self._cell_m, 0)
         return raised.astype(bool), paved.astype(bool)
 
     def actors(self, class_names: Sequence[str], *, with_ego: bool) -> NDArray[np.bool_]:

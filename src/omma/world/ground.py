@@ -53,8 +53,8 @@ class Ground:
     """
 
     def __init__(self, plan: Plan, centre: tuple[float, float]) -> None:
-        self._near = _draw(plan, (centre[0] - 130, centre[1] - 84), (3250, 2100), 0.08)
-        self._far = _draw(plan, (centre[0] - 280, centre[1] - 200), (1400, 1000), 0.4)
+        self._near = _draw(plan, (centre[0] - 130, centre[1] - 84), (2600, 1680), 0.1)
+        self._far = _draw(plan, (centre[0] - 280, centre[1] - 200), (1120, 800), 0.5)
 
     def coverage(self, xy: Float, footprint_m: Float) -> Float:
         """What covers the ground.
@@ -67,7 +67,7 @@ class Ground:
             (4, N) float32 shares of block, paving, white and yellow paint.
         """
         near, far = self._near.at(xy), self._far.at(xy)
-        sharpness = np.clip(np.float32(0.16) / (footprint_m + np.float32(0.03)), 1, 3.5)
+        sharpness = np.clip(np.float32(0.2) / (footprint_m + np.float32(0.03)), 1, 3.5)
         near -= np.float32(0.5)
         near *= sharpness
         near += np.float32(0.5)
@@ -75,7 +75,7 @@ class Ground:
         height, width = self._near.coverage.shape[:2]
         column, row = (xy.T - np.float32(self._near.origin)[:, None]) * np.float32(1 / self._near.cell_m)
         outside = (column < 0) | (row < 0) | (column > width - 1) | (row > height - 1)
-        blend = np.clip((footprint_m - np.float32(0.15)) * np.float32(1 / 0.35), 0, 1)
+        blend = np.clip((footprint_m - np.float32(0.18)) * np.float32(1 / 0.4), 0, 1)
         blend[outside] = 1
         far -= near
         far *= blend
@@ -115,19 +115,17 @@ def _draw(plan: Plan, low: tuple[float, float], shape_xy: tuple[int, int], cell_
     shape = (shape_xy[1], shape_xy[0])
     block, paved, white, yellow = (np.zeros(shape, np.uint8) for _ in range(4))
 
-    def fill(layer: NDArray[np.uint8], polygon: Points, value: int = 255) -> None:
-        fixed = np.rint((polygon - low) * (2**_SHIFT_BITS / cell_m)).astype(np.int32)
-        cv2.fillPoly(layer, [fixed], value, cv2.LINE_AA, _SHIFT_BITS)
+    def fixed(polygons: Points) -> NDArray[np.int32]:
+        return np.rint((polygons - low) * (2**_SHIFT_BITS / cell_m)).astype(np.int32)
 
-    for piece in plan.blocks:
-        outline = plan.bend.outline(piece.border())
-        fill(block, outline)
-        fill(paved, outline)
-        if not piece.paved:
-            fill(paved, plan.bend.outline(piece.border(piece.sidewalk_m)), 0)
+    for curb, lawn in plan.outlines:
+        for layer in (block, paved):
+            cv2.fillPoly(layer, [fixed(curb)], 255, cv2.LINE_AA, _SHIFT_BITS)
+        if lawn is not None:
+            cv2.fillPoly(paved, [fixed(lawn)], 0, cv2.LINE_AA, _SHIFT_BITS)
     for quads, layer in ((plan.white, white), (plan.zebra, white), (plan.yellow, yellow)):
-        for quad in _within(quads, low, shape_xy, cell_m):
-            fill(layer, quad)
+        for quad in fixed(_within(quads, low, shape_xy, cell_m)):
+            cv2.fillConvexPoly(layer, quad, 255, cv2.LINE_AA, _SHIFT_BITS)
     return _Map(cv2.merge([block, paved, white, yellow]), low, cell_m)
 
 

@@ -21,6 +21,7 @@ from omma.world.streets import CORNER_M, CURB_HEIGHT_M, U_RANGE_M, V_RANGE_M, Bl
 
 CURB_ALBEDO = (0.42, 0.41, 0.39)
 _FAR_M = 900.0
+_DETAILED_M = 40.0
 
 Parts = dict[str, list[Mesh]]
 
@@ -29,14 +30,14 @@ def _ground(plan: Plan, parts: Parts) -> None:
     """The road surface at z = 0 and the raised blocks with their curbs."""
     corners = np.array([(-_FAR_M, -_FAR_M), (_FAR_M, -_FAR_M), (_FAR_M, _FAR_M), (-_FAR_M, _FAR_M)])
     parts["road"].append(_surface(_triangles(corners[None], 0.0), Material.GROUND))
-    for block in plan.blocks:
+    for block, (curb, _) in zip(plan.blocks, plan.outlines, strict=True):
         border = block.border()
         rim = np.stack([border, np.roll(border, -1, axis=0)], 1)
         inner = np.clip(rim, np.array(block.low) + CORNER_M, np.array(block.high) - CORNER_M)
         quads = [_cut(np.stack([rim[:, 0], rim[:, 1], inner[:, 1], inner[:, 0]], 1)), _tiles(block)]
         top = plan.bend.xy(np.concatenate(quads))
         parts["road"].append(_surface(_triangles(top, CURB_HEIGHT_M), Material.GROUND))
-        parts["sidewalk"].append(_surface(_skirt(plan.bend.outline(border), CURB_HEIGHT_M), Material.MATTE))
+        parts["sidewalk"].append(_surface(_skirt(curb, CURB_HEIGHT_M), Material.MATTE))
 
 
 def _cut(quads: Points, step_m: float = 8.0) -> Points:
@@ -125,8 +126,14 @@ def _park(rng: np.random.Generator, plan: Plan, block: Block) -> list[Mesh]:
     count = int(min(np.prod(high - low) / 160, 18))
     spots = rng.uniform(low, high, (count, 2))
     turns = rng.uniform(0, 6.28, count)
-    kinds = [tree(int(n)) if n < 12 else bush(int(n) - 12) for n in rng.integers(0, 16, count)]
+    drawn = rng.integers(0, 16, count)
+    kinds = [_tree(int(n), uv) if n < 12 else bush(int(n) - 12) for n, uv in zip(drawn, spots, strict=True)]
     return [_stand(plan, mesh, uv, turn) for mesh, uv, turn in zip(kinds, spots, turns, strict=True)]
+
+
+def _tree(variant: int, uv: Points) -> Mesh:
+    """A tree that is coarser away from the ego's street."""
+    return tree(variant, 1 if abs(uv[1]) < _DETAILED_M else 0)
 
 
 def _built_up(rng: np.random.Generator, plan: Plan, block: Block, *, houses: bool) -> list[Mesh]:
@@ -179,7 +186,7 @@ def _furnish_sidewalk(rng: np.random.Generator, plan: Plan, block: Block, parts:
                 outwards = sign * np.pi / 2 if axis == 0 else (0.0 if sign > 0 else np.pi)
                 parts["pole"].append(_stand(plan, street_lamp(), uv, outwards))
             elif has_trees and rng.random() < 0.55:
-                parts["vegetation"].append(_stand(plan, tree(kind), uv, rng.uniform(0, 6.28)))
+                parts["vegetation"].append(_stand(plan, _tree(kind, uv), uv, rng.uniform(0, 6.28)))
 
 
 def _signals(plan: Plan) -> list[Mesh]:

@@ -223,7 +223,7 @@ def _pose(
     for actor in actors:
         pose = actor.path(time_s)
         close = np.linalg.norm(viewpoints - pose[:2, 3], axis=1).min() < _CLOSE_M
-        shape = actor.shape(time_s, 8 if close else 5)
+        shape = actor.shape(time_s, 8 if close else 4)
         meshes.append(shape.mesh.moved(pose))
         faces = (first_face, first_face + len(shape.mesh))
         joints = None if shape.joints is None else transform_points(pose, shape.joints.astype(float))

@@ -8,6 +8,7 @@ street runs along v = 0; traffic keeps to the right.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -53,12 +54,12 @@ class Bend:
 
     def outline(self, uv: ArrayLike, step_m: float = 4.0) -> Points:
         """A closed polygon (n, 2) of street coordinates in the scene frame, its sides cut into steps."""
-        corners = np.asarray(uv, float)
-        sides = []
-        for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-            count = max(1, int(np.ceil(np.hypot(*(end - start)) / step_m)))
-            sides.append(start + (end - start) * (np.arange(count) / count)[:, None])
-        return self.xy(np.concatenate(sides))
+        start = np.asarray(uv, float)
+        way = np.roll(start, -1, axis=0) - start
+        counts = np.maximum(1, np.ceil(np.hypot(*way.T) / step_m)).astype(int)
+        side = np.arange(len(start)).repeat(counts)
+        share = (np.arange(len(side)) - (np.cumsum(counts) - counts)[side]) / counts[side]
+        return self.xy(start[side] + way[side] * share[:, None])
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,12 @@ class Street:
     def quads(self, s: tuple[float, float], aside: tuple[float, float]) -> Points:
         """(n, 4, 2) street coordinates of a strip between two positions along and two aside, in pieces."""
         cuts = np.linspace(s[0], s[1], 1 + max(1, int(np.ceil((s[1] - s[0]) / 6.0))))
-        along = np.stack([cuts[:-1], cuts[1:], cuts[1:], cuts[:-1]], 1)
-        return self.uv(along, np.array([aside[0], aside[0], aside[1], aside[1]]))
+        return self.rectangles((cuts[:-1], cuts[1:]), aside)
+
+    def rectangles(self, s: tuple[ArrayLike, ArrayLike], aside: tuple[ArrayLike, ArrayLike]) -> Points:
+        """(n, 4, 2) street coordinates of rectangles; every bound is a number or (n,) numbers."""
+        low, high, right, left = np.broadcast_arrays(*s, *aside)
+        return self.uv(np.stack([low, high, high, low], -1), np.stack([right, right, left, left], -1))
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,17 @@ class Plan:
     def main(self) -> Street:
         """The ego's street."""
         return self.streets[0]
+
+    @cached_property
+    def outlines(self) -> list[tuple[Points, Points | None]]:
+        """Per block its curb and, where its inside is grass, the border of the grass; (n, 2), scene frame."""
+        return [
+            (
+                self.bend.outline(block.border()),
+                None if block.paved else self.bend.outline(block.border(block.sidewalk_m)),
+            )
+            for block in self.blocks
+        ]
 
     def crossings(self, street: Street) -> list[Street]:
         """The streets that cross `street`, in the order of their positions along it."""
@@ -229,7 +245,7 @@ def _markings(street: Street, crossings: list[Street]) -> tuple[list[Points], ..
             band = (min(near, near + sign * CROSSWALK_M), max(near, near + sign * CROSSWALK_M))
             bars = np.arange(0.4 - half, half - 0.5, 1.1)
             crosswalks.append(street.quads(band, (-half, half)))
-            zebra += [street.quads(band, (bar, bar + 0.55)) for bar in bars]
+            zebra.append(street.rectangles(band, (bars, bars + 0.55)))
     return white, yellow, zebra, crosswalks
 
 
@@ -240,8 +256,6 @@ def _lane_lines(street: Street, start: float, end: float) -> list[Points]:
         strips.append(street.quads((start, end), (edge - 0.06, edge + 0.06)))
         for lane in range(1, street.lanes):
             aside = sign * lane * street.lane_m
-            strips += [
-                street.quads((s, s + 3), (aside - 0.06, aside + 0.06))
-                for s in np.arange(start + 1, end - 3, 9.0)
-            ]
+            dashes = np.arange(start + 1, end - 3, 9.0)
+            strips.append(street.rectangles((dashes, dashes + 3), (aside - 0.06, aside + 0.06)))
     return strips

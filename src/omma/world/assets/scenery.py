@@ -89,9 +89,9 @@ def house(size: tuple[float, float], wall: Colour, roof: Colour) -> Mesh:
     return join([*walls, *slopes, *gables, chimney, door])
 
 
-@lru_cache(maxsize=16)
-def tree(variant: int) -> Mesh:
-    """A tree of 5 to 9 m; every fourth variant is a conifer."""
+@lru_cache(maxsize=32)
+def tree(variant: int, subdivisions: int = 1) -> Mesh:
+    """A tree of 5 to 9 m; every fourth variant is a conifer. Its crown is rounder with more subdivisions."""
     rng = np.random.default_rng([variant, 201])
     height = rng.uniform(5.0, 9.0)
     leaves = LEAVES[rng.integers(len(LEAVES))]
@@ -102,12 +102,14 @@ def tree(variant: int) -> Mesh:
     for _ in range(6):
         spread = rng.uniform(-1, 1, 3) * (0.15, 0.15, 0.13) * height
         radii = rng.uniform(0.11, 0.18, 3) * height
-        parts.append(_leafy(rng, spread + np.array([0, 0, 0.68 * height]), radii, leaves))
+        place = spread + np.array([0, 0, 0.68 * height]), radii
+        parts.append(_leafy(rng, place, leaves, subdivisions))
     return join(parts)
 
 
-def _leafy(rng: np.random.Generator, centre: Float, radii: Float, colour: Colour) -> Mesh:
-    shape = trimesh.creation.icosphere(subdivisions=1)
+def _leafy(rng: np.random.Generator, place: tuple[Float, Float], colour: Colour, subdivisions: int) -> Mesh:
+    centre, radii = place
+    shape = trimesh.creation.icosphere(subdivisions=subdivisions)
     bumps = rng.normal(0, 0.1, (len(shape.vertices), 1))
     shape.vertices = shape.vertices * (1 + bumps) * radii + centre
     return solid(shape, tuple(np.array(colour) * rng.uniform(0.8, 1.25)), Material.FOLIAGE, crease_deg=70.0)
