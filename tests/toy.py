@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -25,9 +30,12 @@ from omma.config.base import (
 from omma.core.meter import MeanMeter, Meter
 from omma.data.dataset import Sample, Samples
 from omma.engine.checkpoint import find_last, load_train_state, read_weights
+from omma.engine.launch import world
 from omma.engine.loop import FitResult, fit
+from omma.engine.ranks import leave
 from omma.engine.record import MEASURED
 from omma.engine.task import Batch, Prediction, StepInfo, Task
+from omma.errors import OmmaError
 from omma.runs.console import RunLog
 from omma.runs.folder import RunFolder
 from omma.runs.metrics import read_metrics
@@ -213,7 +221,7 @@ def toy_fit(
 ) -> tuple[RunFolder, FitResult]:
     """Train in a run folder, which is made if it is not there; 40 training and 10 validation samples."""
     run = RunFolder(folder)
-    if not run.is_run():
+    if world().rank == 0 and not run.is_run():
         run = RunFolder.create(folder.parent, folder.name, config=config.as_dict(), command=["omma", "train"])
     result = fit(
         task or ToyTask(config),
@@ -269,3 +277,40 @@ def assert_same(one: RunFolder, other: RunFolder) -> None:
         read_weights(run.checkpoints / "best" / "model.safetensors") for run in (one, other)
     )
     assert all(torch.equal(value, best_other[name]) for name, value in best_one.items())
+
+
+def _job(
+    folder: str, sections: dict[str, Any], stop_rank: int = -1, stop_step: int = -1, sleep_s: float = 0
+) -> None:
+    """One training of the script; rank `stop_rank` signals itself in `stop_step`."""
+
+    def on_train(step: int) -> None:
+        time.sleep(sleep_s)
+        if step == stop_step and int(os.environ.get("RANK", "0")) == stop_rank:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    config = toy_config(**sections)
+    task = ToyTask(config, on_train=on_train)
+    try:
+        toy_fit(Path(folder), config, task)
+    finally:
+        rank = os.environ.get("RANK", "0")
+        Path(f"{folder}-seen-{rank}.json").write_text(json.dumps(task.seen), encoding="utf-8")
+
+
+def main(jobs: str) -> int:
+    """Run trainings one after the other in this process: a JSON list of the arguments of `_job`."""
+    code = 0
+    for job in json.loads(jobs):
+        try:
+            _job(**job)
+        except OmmaError as error:
+            sys.stderr.write(f"{error}\n")
+            code = error.exit_code
+        leave()
+        os.environ["MASTER_PORT"] = str(int(os.environ.get("MASTER_PORT", "0")) + 1)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

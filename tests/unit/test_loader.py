@@ -63,7 +63,7 @@ def test_workers_ignore_signals_and_use_one_thread():
     assert [sample["threads"] for sample in batch["samples"]] == [(1, 1), (1, 1)]
 
 
-@pytest.mark.parametrize("start_method", ["spawn", "fork"])
+@pytest.mark.parametrize("start_method", ["spawn", "forkserver", "fork"])
 def test_samples_do_not_depend_on_the_worker(start_method):
     batches = TrainBatches(8, 4, num_steps=4)
     plain = list(Loader(ToySamples(8), toy_collate, batches, workers=0, device=CPU))

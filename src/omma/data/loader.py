@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
 from typing import Any
 
 import torch
@@ -64,6 +67,30 @@ def _init_worker(worker_id: int) -> None:
     cv2.setNumThreads(0)
 
 
+def start_method(num_processes: int) -> str | None:
+    """How data-loading processes start: the platform's way, but by a fork server in distributed training.
+
+    Forking a process while the threads of gloo or NCCL run can leave a child that hangs before its first line
+    (CPython before 3.12 keeps a lock that such a thread held).
+
+    Args:
+        num_processes: of the training.
+    """
+    has_server = "forkserver" in multiprocessing.get_all_start_methods()
+    return "forkserver" if num_processes > 1 and has_server else None
+
+
+def _context(name: str | None) -> BaseContext:
+    """The named start method; a fork server is started deaf to SIGTERM, and its children inherit that."""
+    context = multiprocessing.get_context(name)
+    if name == "forkserver":
+        context.set_forkserver_preload(["__main__", __name__])
+        handler = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        forkserver.ensure_running()
+        signal.signal(signal.SIGTERM, handler)
+    return context
+
+
 class Loader:
     """Batches of a data set in the order that `batches` gives.
 
@@ -73,7 +100,7 @@ class Loader:
         batches: keys of each batch: lists of (epoch, index) or of indices.
         workers: processes that load; 0 loads in this one.
         device: where the batches will go; memory is pinned for a GPU.
-        start_method: "fork" or "spawn"; default: the platform's.
+        start_method: see the function of that name; default: the platform's.
     """
 
     def __init__(
@@ -94,7 +121,7 @@ class Loader:
             worker_init_fn=_init_worker,
             pin_memory=device.type == "cuda",
             persistent_workers=workers > 0,
-            multiprocessing_context=start_method if workers > 0 else None,
+            multiprocessing_context=_context(start_method) if workers > 0 else None,
             generator=torch.Generator(),  # leaves the global one, which the step has seeded, alone
         )
 

@@ -11,7 +11,7 @@ import torch
 
 from omma.core.meter import Meter
 from omma.data.dataset import Collate, Samples, Subset
-from omma.data.loader import Loader, to_device
+from omma.data.loader import Loader, start_method, to_device
 from omma.data.sampler import validation_batches
 from omma.engine.ranks import gather_objects, rank, share_buffers, world_size
 from omma.engine.rng import seed_step
@@ -89,7 +89,14 @@ class Evaluator:
         self._precision = "32" if precision == "16-mixed" and device.type == "cpu" else precision
         batches = validation_batches(len(self._data), batch_size, rank=rank(), world=world_size())
         self._num_batches = len(validation_batches(len(self._data), batch_size, world=world_size()))
-        self._loader = Loader(self._data, collate, batches, workers=workers, device=device)
+        self._loader = Loader(
+            self._data,
+            collate,
+            batches,
+            workers=workers,
+            device=device,
+            start_method=start_method(world_size()),
+        )
 
     @torch.no_grad()
     def run(

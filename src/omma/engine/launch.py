@@ -15,7 +15,8 @@ from types import FrameType
 
 PREEMPTED = 143
 _GRACE_S = 10.0
-LAUNCHER = "OMMA_LAUNCHER_PID"
+_COMMAND = (sys.executable, "-m", "omma")
+_LAUNCHER = "OMMA_LAUNCHER_PID"
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,12 @@ def world() -> World:
     return World(0, 1, 1)
 
 
+def launcher_is_gone() -> bool:
+    """Whether `run_workers` started this process and has died since."""
+    launcher = os.environ.get(_LAUNCHER)
+    return launcher is not None and os.name != "nt" and os.getppid() != int(launcher)
+
+
 def run_workers(argv: Sequence[str], devices: int) -> int:
     """Run `python -m omma ARGV` in so many processes and wait for all of them.
 
@@ -72,14 +79,15 @@ def run_workers(argv: Sequence[str], devices: int) -> int:
 def _start(argv: Sequence[str], rank: int, size: int, port: str) -> subprocess.Popen[bytes]:
     ranks = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
     env = {
+        "TORCH_CPP_LOG_LEVEL": "ERROR",  # DDP warns when it looked for unused parameters and found none
         **os.environ,
         **{name: str(value) for name, value in ranks.items()},
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
-        LAUNCHER: str(os.getpid()),
+        _LAUNCHER: str(os.getpid()),
     }
     # a session of its own: Ctrl-C in the terminal reaches the launcher only, which hands it on once
-    return subprocess.Popen([sys.executable, "-m", "omma", *argv], env=env, start_new_session=True)
+    return subprocess.Popen([*_COMMAND, *argv], env=env, start_new_session=True)
 
 
 def _free_port() -> int:

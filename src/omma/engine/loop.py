@@ -353,7 +353,8 @@ def open_fabric(config: Train, say: Say) -> Fabric:
         raise ConfigError(
             f"{here.local_size} processes on {torch.cuda.device_count()} GPUs", "lower train.devices"
         )
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for name in ("lightning.fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator=device.type,
         devices=[device.index or 0] if on_gpu and here.size == 1 else here.local_size,

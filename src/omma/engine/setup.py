@@ -10,7 +10,7 @@ import torch
 
 from omma.config.base import PlateauSchedule, RunConfig, Train
 from omma.data.dataset import Collate, Samples
-from omma.data.loader import Loader
+from omma.data.loader import Loader, start_method
 from omma.data.sampler import Position, TrainBatches
 from omma.engine.evaluate import Evaluator
 from omma.engine.ranks import rank, world_size
@@ -93,7 +93,14 @@ def train_loader(
         start=start,
         num_steps=max(0, num_steps),
     )
-    return Loader(data, collate, batches, workers=config.train.workers, device=device)
+    return Loader(
+        data,
+        collate,
+        batches,
+        workers=config.train.workers,
+        device=device,
+        start_method=start_method(world_size()),
+    )
 
 
 def evaluator(data: Samples, collate: Collate, config: RunConfig, device: torch.device) -> Evaluator:

@@ -10,6 +10,7 @@ from types import FrameType
 
 import torch
 
+from omma.engine.launch import launcher_is_gone
 from omma.engine.ranks import any_rank
 
 
@@ -52,7 +53,7 @@ class StopSignal:
         """Leave together with all other processes if any of them was signalled; every process must call it.
 
         Raises:
-            StopRequested: a signal came.
+            StopRequested: a signal came, or the launcher of this process has died.
         """
-        if any_rank(self.received is not None, self._device):
+        if any_rank(self.received is not None or launcher_is_gone(), self._device):
             raise StopRequested
