@@ -201,7 +201,7 @@ def train_worker(run: RunArg) -> None:
     """One process of a training on several devices; started by `omma train`."""
     from omma.commands.train import train_worker as work
 
-    work(run)
+    raise typer.Exit(work(run))
 
 
 @app.command("eval", context_settings=_WITH_FLAGS)

@@ -65,7 +65,8 @@ def test_flags_of_the_original_guide_are_read_as_settings():
     """R6 to R20, R47, R48: every flag of the guide, with what it was read as."""
     words = (
         "--dataroot D --nepochs 1 --gpuid -1 --bsz=2 --nworkers 0 --lr 1e-4 --weight_decay 1e-7 --H 224 "
-        "--W 480 --final_h 96 --final_w 256 --ncams 3 --val_step 10 --save_step 20 --max_grad_norm 5 --scheduler none"
+        "--W 480 --final_h 96 --final_w 256 --ncams 3 --val_step 10 --save_step 20 "
+        "--max_grad_norm 5 --scheduler none"
     ).split()
     read = read_words([*words, "seed=3"], get("lss"))
     assert read.overrides == [

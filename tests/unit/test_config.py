@@ -199,7 +199,11 @@ def test_schema_is_json_and_knows_all_sections():
 
 
 def test_dumped_yaml_reads_the_same_with_any_yaml_reader():
-    values = RunConfig.model_validate_json('{"system": {"name": "x"}, "data": {}}').as_dict() | {"tiny": 1e-7, "text": "1e3", "no": "no"}
+    values = RunConfig.model_validate_json('{"system": {"name": "x"}, "data": {}}').as_dict() | {
+        "tiny": 1e-7,
+        "text": "1e3",
+        "no": "no",
+    }
     assert yaml.safe_load(dump_yaml(values)) == values
     assert parse_yaml(dump_yaml(values), "test") == values
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omma.commands.flags import read_words
-from omma.errors import OmmaError, UsageError
+from omma.errors import OmmaError, Preempted, UsageError
 from omma.runs.console import RunLog
 from omma.runs.files import write_json_atomic
 from omma.runs.folder import RunFolder, default_name, runs_root
@@ -146,12 +146,20 @@ def _changeable(overrides: Sequence[str]) -> list[str]:
     return [word for word in overrides if word.startswith((*RESUME_KEYS, *RESUME_SECTIONS))]
 
 
-def train_worker(path: str) -> None:
-    """One process of several: train the run folder that the parent process has made."""
+def train_worker(path: str) -> int:
+    """One process of several: train the run folder that the parent process has made.
+
+    Returns:
+        the exit code; the parent says for all that a signal stopped them.
+    """
     from omma.commands.build import run_recipe
 
     run = RunFolder(Path(path))
-    train_in(run, run_recipe(run))
+    try:
+        train_in(run, run_recipe(run))
+    except Preempted as error:
+        return error.exit_code
+    return 0
 
 
 def _go(run: RunFolder, *, quiet: bool) -> RunFolder:
@@ -162,6 +170,11 @@ def _go(run: RunFolder, *, quiet: bool) -> RunFolder:
     recipe = run_recipe(run)
     if recipe.config.train.devices > 1 and world().size == 1:
         code = run_workers(["train-worker", str(run.path)], recipe.config.train.devices)
+        if code == Preempted.exit_code:
+            step = run.status().get("step", 0)
+            raise Preempted(
+                f"stopped by a signal and saved at step {step}", f"`omma resume {run.path}` goes on"
+            )
         if code:
             raise _WorkerError(
                 f"{run.name}: a training process stopped with code {code}; {run.log_file}", code=code

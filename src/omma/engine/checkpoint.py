@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from omma import __version__
+from omma.version import __version__
 from omma.config.base import RunConfig
 from omma.config.load import hash_config
 from omma.engine.ranks import world_size
