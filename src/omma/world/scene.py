@@ -29,7 +29,7 @@ CLASSES = (
 CLASS_INDEX = {name: index for index, name in enumerate(CLASSES)}
 NO_INSTANCE = 0
 EGO_INSTANCE = 1
-SIGHT_M = 115.0  # moving actors farther from the ego vehicle are left out
+SIGHT_M = 95.0  # moving actors farther from the ego vehicle are left out
 _CLOSE_M = 28.0
 _CORNER_BITS = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)])
 

@@ -31,8 +31,8 @@ from omma.world.streets import (
 )
 
 TRAVEL_M = 80.0
-BUSY_U_M = (-115.0, 195.0)
-BUSY_V_M = (-92.0, 92.0)
+BUSY_U_M = (-100.0, 180.0)
+BUSY_V_M = (-88.0, 88.0)
 _BUS_PAINTS = ((0.5, 0.06, 0.05), (0.62, 0.42, 0.03), (0.05, 0.2, 0.42), (0.1, 0.33, 0.2))
 _SEATS = {
     # seat, left grip, left foot in the frame of the two-wheeler, metres
@@ -273,7 +273,7 @@ def _on_foot(rng: np.random.Generator, plan: Plan, block: Block, crowd: _Crowd) 
         length = high[axis] - low[axis]
         if abs(border) > 130 + 115 * axis or length < 10:
             continue
-        lively = 16 if axis == 0 and abs(border) < plan.main.half_m + 1 else 80
+        lively = 18 if axis == 0 and abs(border) < plan.main.half_m + 1 else 110
         for _ in range(rng.poisson(length / lively)):
             inset = rng.uniform(1.7, block.sidewalk_m - 0.4)
             start, direction = rng.uniform(low[axis], high[axis]), int(rng.choice([-1, 1]))
