@@ -213,10 +213,13 @@ def test_the_page_is_small_and_names_the_run(run: RunFolder, page: str) -> None:
     assert "prefers-color-scheme: dark" in page
 
 
-def test_a_run_without_anything_yet_gets_a_page(tmp_path: Path) -> None:
+def test_a_run_without_anything_yet_gets_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name is enough where runs are looked for; elsewhere commands give the path."""
     run = RunFolder.create(tmp_path, "new", config={"system": {"name": "lss"}}, command=["omma"])
     page = build_report(run).read_text(encoding="utf-8")
-    assert "omma resume new" in page
+    assert f"omma resume {run.path.as_posix()}" in page
+    monkeypatch.setenv("OMMA_RUNS", str(tmp_path))
+    assert "omma resume new" in build_report(run).read_text(encoding="utf-8")
     assert 'id="evaluation"' not in page
 
 
@@ -300,7 +303,7 @@ def test_hardware_in_words() -> None:
 
 
 def test_only_an_unfinished_run_is_told_to_resume() -> None:
-    stopped = next_commands({"name": "a b", "state": "stopped (no heartbeat)"})
-    finished = next_commands({"name": "a b", "state": "finished"})
+    stopped = next_commands({"reference": "a b", "state": "stopped (no heartbeat)"})
+    finished = next_commands({"reference": "a b", "state": "finished"})
     assert stopped[0].startswith("omma resume 'a b'")
     assert len(finished) == len(stopped) - 1

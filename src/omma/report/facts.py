@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from omma.errors import DataError, UsageError
-from omma.runs.folder import RunFolder
+from omma.runs.folder import RunFolder, runs_root
 from omma.runs.metrics import KEYS, read_metrics, series
 from omma.systems import get
 
@@ -61,10 +61,17 @@ def _identity(run: RunFolder, status: Mapping[str, Any], system: str) -> Facts:
     kept = ("state", "created", "heartbeat", "step", "total", "epoch", "error")
     return {
         "name": run.name,
+        "reference": _reference(run),
         "system": system,
         "recipe": status.get("recipe", ""),
         **{key: status.get(key) for key in kept},
     }
+
+
+def _reference(run: RunFolder) -> str:
+    """What commands call the run: its name, or its path where runs are not looked for."""
+    found_by_name = run.path.resolve().parent == runs_root(None).resolve()
+    return run.name if found_by_name else run.path.as_posix()
 
 
 def _read_json(path: Path) -> Any:

@@ -229,7 +229,7 @@ def _provenance(facts: Facts) -> str:
 
 def next_commands(about: Mapping[str, Any]) -> list[str]:
     """Commands that go on from this run, each with what it does."""
-    name = shlex.quote(about["name"])
+    name = shlex.quote(about["reference"])
     resume = (
         [(f"omma resume {name}", "continue where it stopped")] if about["state"] in _STOPPED_EARLY else []
     )
@@ -237,8 +237,6 @@ def next_commands(about: Mapping[str, Any]) -> list[str]:
         *resume,
         (f"omma eval {name} --split val", "metrics of the best checkpoint"),
         (f"omma predict {name} --indices 0-9 --out pictures", "draw predictions"),
-        (f"omma diagnose {name}", "findings with their next step"),
-        (f"omma compare {name} OTHER_RUN --out comparison", "curves and tables side by side"),
         (f"omma export {name} --format onnx", "a file for other runtimes, checked against torch"),
     ]
     width = max(len(command) for command, _ in commands)

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from omma.core.grid import BevGrid
 from omma.core.poses import invert_rigid, pose
-from omma.data.formats.frame import Boxes, Frame
+from omma.data.formats.frame import Boxes
 from omma.data.io import image_size
 from omma.errors import DataError, Finding, OmmaError
 from omma.systems.lss.checks import (
@@ -195,22 +196,23 @@ def _rows(samples: BevSamples, index: int, config: LSSConfig) -> list[list[Tile]
             picture = draw_boxes(picture, boxes.of_classes(names).corners, view, thickness=1)
         tiles.append(Tile(picture, name))
     palette = class_palette(len(target)) if len(target) > 1 else [TRUTH]
-    legend = [*zip(config.system.targets, palette, strict=True), ("LiDAR", GREY)]
-    layers = np.concatenate([target, _occupied_by_points(samples, frame)[None]])
+    legend, layers = list(zip(config.system.targets, palette, strict=True)), target
+    points = samples.labels.points(frame)
+    if points is not None:
+        legend.append(("LiDAR", GREY))
+        layers = np.concatenate([target, _occupied_by_points(samples.grid, points)[None]])
     painted = paint_classes(layers, [colour for _, colour in legend])
     above: Image = draw_bev(painted, title=frame.token, legend=legend, **ranges)
     return [*(tiles[start : start + 3] for start in range(0, len(tiles), 3)), [Tile(above)]]
 
 
-def _occupied_by_points(samples: BevSamples, frame: Frame) -> np.ndarray:
-    """Cells (X, Y) with a LiDAR point at the height of objects."""
-    grid, cells = samples.grid, np.zeros(samples.grid.nx[:2], bool)
-    points = samples.labels.points(frame)
-    if points is not None:
-        tall = points[(points[:, 2] > POINT_HEIGHTS_M[0]) & (points[:, 2] < POINT_HEIGHTS_M[1])]
-        index = np.floor((tall[:, :2] - [grid.x[0], grid.y[0]]) / grid.dx[:2]).astype(int)
-        index = index[((index >= 0) & (index < cells.shape)).all(1)]
-        cells[index[:, 0], index[:, 1]] = True
+def _occupied_by_points(grid: BevGrid, points: np.ndarray) -> np.ndarray:
+    """Cells (X, Y) with a LiDAR point (N, 3) at the height of objects."""
+    cells = np.zeros(grid.nx[:2], bool)
+    tall = points[(points[:, 2] > POINT_HEIGHTS_M[0]) & (points[:, 2] < POINT_HEIGHTS_M[1])]
+    index = np.floor((tall[:, :2] - [grid.x[0], grid.y[0]]) / grid.dx[:2]).astype(int)
+    index = index[((index >= 0) & (index < cells.shape)).all(1)]
+    cells[index[:, 0], index[:, 1]] = True
     return cells
 
 
