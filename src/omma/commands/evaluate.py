@@ -70,9 +70,8 @@ def evaluate_run(
         result = evaluate(task, data, collate, console=console, **_loader_options(loaded))
     folder = loaded.run.eval_dir(split)
     _write(folder, result, loaded, split, len(data), predictions)
-    console.line(
-        _table(result, f"{loaded.run.name} ({loaded.checkpoint.name}) on {split}, {len(data)} samples")
-    )
+    title = f"{loaded.run.name} ({loaded.checkpoint.name}) on {split}, {len(data)} samples"
+    console.line(_table(result, ", ".join(filter(None, [title, task.setting()]))))
     for name in studies:
         study = loaded.recipe.system.load(loaded.recipe.system.studies[name])
         for key, curve in study(task, loaded.recipe.config, data, collate, console).items():
@@ -134,6 +133,7 @@ def _write(
         "split": split,
         "checkpoint": loaded.checkpoint.name,
         "samples": num_samples,
+        "setting": loaded.task.setting(),
         "predictions": str(predictions) if predictions else None,
         "metrics": result.metrics,
     }

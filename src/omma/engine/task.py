@@ -88,6 +88,10 @@ class Task(nn.Module):
         """Predict one sample (a collated batch of one)."""
         raise NotImplementedError
 
+    def setting(self) -> str:
+        """What metrics were measured under, such as a visibility or a mask; printed beside every number."""
+        return ""
+
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Inputs of `self.model.forward` of the right shapes, for export, bench and the contract test."""
         raise NotImplementedError

@@ -144,6 +144,7 @@ def _evaluation(folder: Path, status: Mapping[str, Any], system: str) -> Facts:
     return {
         "checkpoint": about.get("checkpoint"),
         "samples": about.get("samples"),
+        "setting": about.get("setting"),
         "metrics": about.get("metrics", {}),
         "rings": rings(about.get("metrics", {})),
         "per_class": _read_table(folder / "per_class.csv"),

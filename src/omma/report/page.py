@@ -173,6 +173,8 @@ def _validation(groups: Mapping[str, list[str]], plots: Mapping[str, Plot]) -> s
 def _evaluation(split: str, found: Facts, plots: Sequence[Plot]) -> str:
     title = f"<h3>{escape(split)}: checkpoint {html.cell(found['checkpoint'])}, "
     title += f"{html.cell(found['samples'])} samples</h3>"
+    if found["setting"]:
+        title += f'<p class="none">{escape(found["setting"])}</p>'
     metrics = _metrics(found["metrics"])
     per_class = html.table(found["per_class"], bars=True)
     parts = [

@@ -86,6 +86,12 @@ class LSSTask(Task):
         meta = {"token": inputs["token"][0], "classes": self.classes, "x": grid.x, "y": grid.y}
         return Prediction(arrays, meta, draw)
 
+    def setting(self) -> str:
+        """Visibility, distance and cell size: numbers of other settings do not compare."""
+        grid, visibility = self.config.system.grid, self.config.data.min_visibility
+        seen = "all objects" if visibility is None else f"objects of visibility >= {visibility}"
+        return f"{seen}, x {_span(grid.x)}, y {_span(grid.y)}, threshold 0.5"
+
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Images (1, N, 3, H, W) and matrices of a ring of level cameras."""
         batch = self.example_batch(1)
@@ -127,6 +133,10 @@ class LSSTask(Task):
     def _score(self, logits: Tensor, batch: Batch, meters: Mapping[str, Meter]) -> None:
         meters["loss"].update(float(self._loss(logits, batch)), len(logits))
         meters["iou"].update(logits, batch["target"], mask=batch.get("mask"), tokens=batch["token"])
+
+
+def _span(bounds: tuple[float, float, float]) -> str:
+    return f"{bounds[0]:g} to {bounds[1]:g} m by {bounds[2]:g} m"
 
 
 def _ring(num_cameras: int, height: int, width: int) -> list[tuple[str, Tensor]]:
