@@ -1,6 +1,7 @@
 """Every world format on disk: documented fields, sizes and geometry, read back with plain json and numpy."""
 
 import json
+import sys
 from pathlib import Path
 
 import cv2
@@ -222,6 +223,13 @@ def test_failed_build_leaves_nothing(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         _build("simbev-seed", tmp_path / "world", frames=1, progress=fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_ray_caster_is_said_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "embreex.rtcore_scene", None)
+    with pytest.raises(DataError, match="embreex"):
+        _build("simbev-seed", tmp_path / "world")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -131,7 +131,8 @@ def test_main_street_is_road_and_its_borders_are_sidewalk(plan):
         return ground.kinds(ground.coverage(xy, np.full(1, 0.02, np.float32)))[0]
 
     assert kind(1.2) == ROAD
-    assert kind(0.14) == LINE
+    assert kind(0.2) == LINE
+    assert kind(0.0) == ROAD
     assert kind(-street.lanes * street.lane_m) == LINE
     assert kind(street.half_m + 1.5) == SIDEWALK
     assert kind(-street.half_m - 1.5) == SIDEWALK

@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 from omma.data.formats.simbev_layout import scene_key
 from omma.errors import DataError, UsageError
 from omma.version import __version__
 from omma.world.capture import Capture
+from omma.world.cast import accelerate
 from omma.world.scene import Scene
 from omma.world.town import build_scene
 from omma.world.writers.files import write_json
@@ -117,7 +119,8 @@ def build(
         DataError: the folder is in use, or the ray caster is not installed.
     """
     started = time.monotonic()
-    writer = _writer(format)
+    writer, out = _writer(format), out.absolute()
+    accelerate(np.zeros((1, 3, 3), np.float32))  # where Embree is missing this says so before any work
     _refuse_used(out, force)
     size = image_size or writer.IMAGE_SIZE
     splits = _splits(writer.SPLITS, scenes, val_scenes)

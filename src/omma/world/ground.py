@@ -23,6 +23,7 @@ ROAD, SIDEWALK, TERRAIN, LINE = range(4)
 
 _TILE_M, _WEAR_M, _TILE_PX = 6.4, 76.8, 256
 _SHIFT_BITS = 4
+_AA_CELLS = 0.7  # OpenCV's smooth outline makes a polygon that much larger on every side
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def _draw(plan: Plan, low: tuple[float, float], shape_xy: tuple[int, int], cell_
     block, paved, white, yellow = (np.zeros(shape, np.uint8) for _ in range(4))
 
     def fixed(polygons: Points) -> NDArray[np.int32]:
-        return np.rint((polygons - low) * (2**_SHIFT_BITS / cell_m)).astype(np.int32)
+        return np.rint((polygons - low) * (2**_SHIFT_BITS / cell_m)).astype(np.int32, order="C")
 
     for curb, lawn in plan.outlines:
         for layer in (block, paved):
@@ -124,9 +125,17 @@ def _draw(plan: Plan, low: tuple[float, float], shape_xy: tuple[int, int], cell_
         if lawn is not None:
             cv2.fillPoly(paved, [fixed(lawn)], 0, cv2.LINE_AA, _SHIFT_BITS)
     for quads, layer in ((plan.white, white), (plan.zebra, white), (plan.yellow, yellow)):
-        for quad in fixed(_within(quads, low, shape_xy, cell_m)):
+        for quad in fixed(_narrowed(_within(quads, low, shape_xy, cell_m), 2 * _AA_CELLS * cell_m)):
             cv2.fillConvexPoly(layer, quad, 255, cv2.LINE_AA, _SHIFT_BITS)
     return _Map(cv2.merge([block, paved, white, yellow]), low, cell_m)
+
+
+def _narrowed(quads: Points, by_m: float) -> Points:
+    """Quadrilaterals (n, 4, 2) with less width across their first side, at least none."""
+    right, left = quads[:, [0, 1]], quads[:, [3, 2]]
+    width = np.linalg.norm(left - right, axis=-1, keepdims=True)
+    inset = (left - right) * (np.minimum(by_m, width) / width / 2)
+    return np.concatenate([right + inset, (left - inset)[:, ::-1]], 1)
 
 
 def _within(quads: Points, low: tuple[float, float], shape_xy: tuple[int, int], cell_m: float) -> Points:

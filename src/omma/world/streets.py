@@ -235,7 +235,7 @@ def _markings(street: Street, crossings: list[Street]) -> tuple[list[Points], ..
     crosswalks: list[Points] = []
     half = street.half_m
     for start, end in _stretches(street, crossings):
-        yellow += [street.quads((start, end), (aside - 0.05, aside + 0.05)) for aside in (-0.13, 0.13)]
+        yellow += [street.quads((start, end), (aside - 0.05, aside + 0.05)) for aside in (-0.2, 0.2)]
         white += _lane_lines(street, start, end)
     for crossing in crossings:
         for sign in (-1, 1):
