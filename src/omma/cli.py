@@ -210,7 +210,7 @@ def evaluate(
         str, typer.Argument(metavar="RUN|CKPT", help="RUN, RUN@best, RUN@last, RUN@step_N or a file")
     ],
     words: Words = None,
-    split: Annotated[str, typer.Option(help="part of the data set")] = "val",
+    split: Annotated[str | None, typer.Option(help="part of the data set; default data.val_split")] = None,
     predictions: Annotated[Path | None, typer.Option(help="score these saved predictions instead")] = None,
     study: Annotated[list[str] | None, typer.Option(help="also a study, such as robustness")] = None,
     runs_dir: RunsDir = None,
@@ -231,7 +231,7 @@ def predict(
     out: Out,
     indices: Annotated[str | None, typer.Option(help="samples of the split: 0,10 or 0-39 or 0-39:2")] = None,
     input: Annotated[list[str] | None, typer.Option("--input", help="a file of your own; repeatable")] = None,
-    split: Annotated[str, typer.Option(help="part of the data set")] = "val",
+    split: Annotated[str | None, typer.Option(help="part of the data set; default data.val_split")] = None,
     video: Annotated[Path | None, typer.Option(help="also one .gif or .mp4 of all pictures")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="a setting, such as data.root=PATH")] = None,
     runs_dir: RunsDir = None,

@@ -37,20 +37,21 @@ class Model:
         self._loaded = loaded
 
     @torch.no_grad()
-    def predict(self, inputs: int | str | Path | Batch, split: str = "val") -> Prediction:
+    def predict(self, inputs: int | str | Path | Batch, split: str | None = None) -> Prediction:
         """Predict one sample.
 
         Args:
             inputs: index into the split, a file as `omma predict --input` takes, or a collated batch of one.
-            split: part of the data set, for an index.
+            split: part of the data set, for an index; default data.val_split.
         """
         if isinstance(inputs, Mapping):
             batch = inputs
         else:
             recipe = self._loaded.recipe
             files = not isinstance(inputs, int)
+            part = split or recipe.config.data.val_split
             data, collate = (
-                predict_files(recipe, [inputs]) if files else build_data(recipe, split, augment=False)
+                predict_files(recipe, [inputs]) if files else build_data(recipe, part, augment=False)
             )
             batch = collate([data[0 if files else inputs]])
         return self.task.predict(to_device(batch, self.task.device))
@@ -78,7 +79,7 @@ def train(recipe: str, **settings: Any) -> RunFolder:
     return _train(recipe, _words(settings), **options)
 
 
-def evaluate(run: str | Path | RunFolder, split: str = "val", **overrides: Any) -> EvalResult:
+def evaluate(run: str | Path | RunFolder, split: str | None = None, **overrides: Any) -> EvalResult:
     """Evaluate a run or a checkpoint and write its `eval/<split>/`; see `omma eval`."""
     return evaluate_run(_reference(run), _words(overrides), split=split, quiet=True)
 

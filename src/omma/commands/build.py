@@ -54,15 +54,15 @@ def build_training_data(recipe: Recipe, overfit: int | None = None) -> tuple[Sam
     """Training and validation data; `overfit` takes the same first samples, unaugmented, for both."""
     config = recipe.config
     if overfit:
-        data, collate = build_data(recipe, "train", augment=False)
+        data, collate = build_data(recipe, config.data.train_split, augment=False)
         if overfit > len(data):
             raise UsageError(f"--overfit {overfit}: the training data has {len(data)} samples")
         few = Subset(data, range(overfit))
         return few, few, collate
-    train, collate = build_data(recipe, "train", augment=True)
+    train, collate = build_data(recipe, config.data.train_split, augment=True)
     if config.data.limit and config.data.limit < len(train):
         train = Subset(train, range(config.data.limit))
-    return train, build_data(recipe, "val", augment=False)[0], collate
+    return train, build_data(recipe, config.data.val_split, augment=False)[0], collate
 
 
 def run_recipe(run: RunFolder, overrides: Sequence[str] = ()) -> Recipe:

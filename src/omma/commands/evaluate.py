@@ -39,7 +39,7 @@ def evaluate_run(
     reference: str,
     overrides: Sequence[str] = (),
     *,
-    split: str = "val",
+    split: str | None = None,
     predictions: Path | None = None,
     studies: Sequence[str] = (),
     runs_dir: str | None = None,
@@ -50,7 +50,7 @@ def evaluate_run(
     Args:
         reference: what to evaluate; a bare RUN means its best checkpoint.
         overrides: settings on top of the run's own.
-        split: part of the data set.
+        split: part of the data set; default data.val_split.
         predictions: folder of arrays that `omma predict` saved; they are scored instead of new predictions.
         studies: names of further studies, such as "robustness".
         runs_dir: where run names are looked up.
@@ -62,6 +62,7 @@ def evaluate_run(
     loaded = load_run(reference, overrides, runs_dir=runs_dir)
     _check_studies(loaded, studies)
     console = RunLog(None, quiet=quiet)
+    split = split or loaded.recipe.config.data.val_split
     data, collate = build_data(loaded.recipe, split, augment=False)
     task = loaded.task.to(device_of(loaded.recipe))
     if predictions is not None:

@@ -28,7 +28,7 @@ def predict(
     *,
     indices: str | None = None,
     inputs: Sequence[str] = (),
-    split: str = "val",
+    split: str | None = None,
     video: Path | None = None,
     overrides: Sequence[str] = (),
     runs_dir: str | None = None,
@@ -41,7 +41,7 @@ def predict(
         out: folder to write to.
         indices: samples of the split, such as "0,10" or "0-39:2"; default the first four.
         inputs: files of the user's own, instead of samples of the split.
-        split: part of the data set.
+        split: part of the data set; default data.val_split.
         video: also write all pictures into this .gif or .mp4.
         overrides: settings on top of each run's own, such as data.root=PATH.
         runs_dir: where run names are looked up.
@@ -76,7 +76,7 @@ def predict(
 def draw_samples(run: RunFolder, *, count: int) -> list[Path]:
     """Pictures of evenly spread validation samples from the best checkpoint, in the run's `vis/`."""
     loaded = load_run(str(run.path))
-    source = build_data(loaded.recipe, "val", augment=False)
+    source = build_data(loaded.recipe, loaded.recipe.config.data.val_split, augment=False)
     spread = sorted({round(i) for i in np.linspace(0, len(source[0]) - 1, min(count, len(source[0])))})
     run.vis.mkdir(exist_ok=True)
     return [_save(run.vis, index, _predict_all([loaded], [source], index), arrays=False) for index in spread]
@@ -116,10 +116,10 @@ def predict_files(recipe: Recipe, files: Sequence[str | Path]) -> tuple[Samples,
     return recipe.system.load(recipe.system.inputs)(recipe.config, [Path(file) for file in files])
 
 
-def _source(loaded: Loaded, inputs: Sequence[str], split: str) -> tuple[Samples, Collate]:
+def _source(loaded: Loaded, inputs: Sequence[str], split: str | None) -> tuple[Samples, Collate]:
     if inputs:
         return predict_files(loaded.recipe, inputs)
-    return build_data(loaded.recipe, split, augment=False)
+    return build_data(loaded.recipe, split or loaded.recipe.config.data.val_split, augment=False)
 
 
 def _predict_all(

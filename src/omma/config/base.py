@@ -108,6 +108,8 @@ class DataSection(Section):
         None, description="the data set's folder; also OMMA_DATA_<SYSTEM> or the user's data.yaml"
     )
     limit: PositiveInt | None = Field(None, description="use only the first N training samples")
+    train_split: str = Field("train", description="part of the data set that is trained on")
+    val_split: str = Field("val", description="part that is validated on, and default of `omma eval`")
 
 
 class Optim(Section):

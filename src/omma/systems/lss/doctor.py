@@ -62,7 +62,7 @@ def check(config: LSSConfig, out: Path | None) -> list[Finding]:
 def _splits(config: LSSConfig) -> tuple[list[Finding], dict[str, BevSamples]]:
     findings: list[Finding] = []
     splits: dict[str, BevSamples] = {}
-    for split in ("train", "val"):
+    for split in dict.fromkeys((config.data.train_split, config.data.val_split)):
         try:
             splits[split], _ = build(config, split, augment=False)
         except OmmaError as error:
