@@ -96,7 +96,7 @@ def build(
     image_size: tuple[int, int] | None = None,
     workers: int = 1,
     force: bool = False,
-    frame_interval_s: float = 1.0,
+    frame_interval_s: float = 2.0,
     progress: Progress | None = None,
 ) -> WorldSummary:
     """Build a data set.

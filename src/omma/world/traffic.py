@@ -158,15 +158,15 @@ def _draw_car(rng: np.random.Generator) -> tuple[str, str, Mesh]:
 
 def _draw_vehicle(rng: np.random.Generator) -> tuple[str, str, Mesh]:
     which = rng.random()
-    if which < 0.1:
+    if which < 0.07:
         return (
             "truck",
             "vehicle.box_truck",
             truck(int(rng.integers(8))).painted(PAINTS[rng.integers(len(PAINTS))]),
         )
-    if which < 0.16:
+    if which < 0.12:
         return "bus", "vehicle.city_bus", bus(int(rng.integers(4))).painted(_BUS_PAINTS[rng.integers(4)])
-    if which < 0.22:
+    if which < 0.18:
         return "motorcycle", "vehicle.motorcycle", motorcycle().painted(PAINTS[rng.integers(len(PAINTS))])
     return _draw_car(rng)
 
@@ -193,17 +193,23 @@ def _moving_or_waiting(
                 continue
             with_ego = street is plan.main and sign == 1 and lane == ego_lane
             speed = ego_speed if with_ego else float(rng.uniform(5, 12))
-            gap = rng.uniform(10, 26) if street is plan.main else rng.uniform(40, 90)
-            for start, drawn in _convoy(rng, (BUSY_U_M[0] - TRAVEL_M, BUSY_U_M[1] + TRAVEL_M), float(gap)):
+            # those who come towards the ego vehicle start farther ahead, so as to meet it during the scene
+            busy = (-15.0, 15.0) if sign > 0 else (-12.0, 55.0)
+            gap = rng.uniform(6, 15) if street is plan.main else rng.uniform(40, 90)
+            for start, drawn in _convoy(rng, busy if street is plan.main else None, float(gap)):
                 if with_ego and abs(start) < 8 + np.ptp(drawn[2].bounds()[:, 0]) / 2:
                     continue
                 sway = float(rng.normal(0, 0.12))
-                _add_vehicle(rng, crowd, drawn, Way(plan.bend, street, sign, aside + sway, start, speed))
+                # whoever is ahead is faster, so that distances change and only grow
+                own = speed * float(np.clip(1 + 0.008 * sign * start, 0.6, 1.5))
+                _add_vehicle(rng, crowd, drawn, Way(plan.bend, street, sign, aside + sway, start, own))
 
 
 def _convoy(
-    rng: np.random.Generator, span: tuple[float, float], mean_gap_m: float
+    rng: np.random.Generator, busy: tuple[float, float] | None, mean_gap_m: float
 ) -> Iterator[tuple[float, tuple[str, str, Mesh]]]:
+    """Vehicles along a lane with their places; gaps are wider outside the busy part, if there is one."""
+    span = BUSY_U_M[0] - TRAVEL_M, BUSY_U_M[1] + TRAVEL_M
     position = span[0] + rng.uniform(0, 20)
     while True:
         drawn = _draw_vehicle(rng)
@@ -212,7 +218,8 @@ def _convoy(
         if position > span[1]:
             return
         yield position, drawn
-        position += length / 2 + 3.5 + rng.exponential(mean_gap_m)
+        aside = max(busy[0] - position, position - busy[1], 0.0) if busy else 0.0
+        position += length / 2 + 3.5 + rng.exponential(mean_gap_m * min(1 + aside / 4, 5))
 
 
 def _queues(
@@ -241,7 +248,8 @@ def _parked(rng: np.random.Generator, plan: Plan, street: Street, crowd: _Crowd,
         closed = [w for w in works if w.street is street and w.sign == sign]
         for start, end in plan.stretches(street):
             for slot in np.arange(start + 4, end - 4, 6.3):
-                if rng.random() > busy or any(w.start - 4 < slot < w.end + 4 for w in closed):
+                chance = busy if street is not plan.main or -20 < slot < 65 else 0.3 * busy
+                if rng.random() > chance or any(w.start - 4 < slot < w.end + 4 for w in closed):
                     continue
                 uv = street.uv(slot, aside)
                 if (uv < (BUSY_U_M[0], BUSY_V_M[0])).any() or (uv > (BUSY_U_M[1], BUSY_V_M[1])).any():
