@@ -28,7 +28,7 @@ from omma.config.base import (
     Validate,
 )
 from omma.core.meter import MeanMeter, Meter
-from omma.data.dataset import Sample, Samples
+from omma.data.dataset import Collate, Sample, Samples
 from omma.engine.checkpoint import find_last, load_train_state, read_weights
 from omma.engine.launch import world
 from omma.engine.loop import FitResult, fit
@@ -217,6 +217,7 @@ def toy_fit(
     *,
     samples: Samples | None = None,
     val_samples: Samples | None = None,
+    collate: Collate = toy_collate,
     **options: Any,
 ) -> tuple[RunFolder, FitResult]:
     """Train in a run folder, which is made if it is not there; 40 training and 10 validation samples."""
@@ -227,7 +228,7 @@ def toy_fit(
         task or ToyTask(config),
         ToySamples(40, seed=config.seed) if samples is None else samples,
         ToySamples(10, seed=config.seed, augment=False) if val_samples is None else val_samples,
-        toy_collate,
+        collate,
         config,
         run,
         best=("val/accuracy", "max"),

@@ -30,6 +30,8 @@ def recompute_activations(task: Task) -> None:
 def _forward(block: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     if not torch.is_grad_enabled():
         return forward(*args, **kwargs)
+    if torch.compiler.is_compiling():  # the compiled graph updates buffers once, after the forward pass
+        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
     contexts = functools.partial(_contexts, block)
     return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts, **kwargs)
 
