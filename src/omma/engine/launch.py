@@ -7,8 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -67,7 +68,13 @@ def run_workers(argv: Sequence[str], devices: int) -> int:
     """
     port = str(_free_port())
     processes: list[subprocess.Popen[bytes]] = []
-    with _forwarding(processes):
+
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(number)
+
+    with stop_signals_go_to(hand_on):
         for rank in range(devices):
             processes.append(_start(argv, rank, devices, port))  # noqa: PERF401  the handler reads the list
         try:
@@ -97,18 +104,17 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _forwarding(processes: list[subprocess.Popen[bytes]]) -> Iterator[None]:
-    def forward(number: int, frame: FrameType | None) -> None:
-        for process in processes:
-            if process.poll() is None:
-                process.send_signal(number)
-
-    earlier = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
+def stop_signals_go_to(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Let `handler` take SIGTERM and SIGINT inside the block; Python allows that in the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
+        for number, before in earlier.items():
+            signal.signal(number, before)
 
 
 def _wait(processes: list[subprocess.Popen[bytes]]) -> int:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 import torch
 
-from omma.engine.launch import launcher_is_gone
+from omma.engine.launch import launcher_is_gone, stop_signals_go_to
 from omma.engine.ranks import any_rank
 
 
@@ -36,18 +35,9 @@ class StopSignal:
 
     @contextmanager
     def installed(self) -> Iterator[StopSignal]:
-        """Catch the signals inside the block; Python allows it in the main thread only."""
-        if threading.current_thread() is not threading.main_thread():
+        """Catch the signals inside the block."""
+        with stop_signals_go_to(self._on_signal):
             yield self
-            return
-        earlier = {
-            number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)
-        }
-        try:
-            yield self
-        finally:
-            for number, handler in earlier.items():
-                signal.signal(number, handler)
 
     def check(self) -> None:
         """Leave together with all other processes if any of them was signalled; every process must call it.
