@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,6 +64,18 @@ def test_a_data_error_arrives_as_it_was(workers, collate):
 def test_workers_ignore_signals_and_use_one_thread():
     (batch,) = Loader(Worker(2), _keep, [[0, 1]], workers=1, device=CPU)
     assert [sample["threads"] for sample in batch["samples"]] == [(1, 1), (1, 1)]
+
+
+def test_an_exiting_interpreter_does_not_wait_for_its_workers():
+    """Such as those of a loader that the traceback of an error still refers to."""
+    code = (
+        "import torch, toy; from omma.data.loader import Loader\n"
+        "cpu, batches = torch.device('cpu'), [[0, 1]] * 9\n"
+        "kept = iter(Loader(toy.ToySamples(8), toy.toy_collate, batches, workers=2, device=cpu))\n"
+        "next(kept)"
+    )
+    folder = Path(__file__).parents[1]
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, timeout=60)
 
 
 @pytest.mark.parametrize("start_method", ["spawn", "forkserver", "fork"])

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
+from multiprocessing.util import Finalize
 from typing import Any
 
 import torch
@@ -57,7 +58,7 @@ def _with_traceback(error: OmmaError) -> OmmaError:
 def _init_worker(worker_id: int) -> None:
     """A signal meant for the run must not end the workers before the main process has saved.
 
-    They end when it tells them to, or by PyTorch's watchdog once it is gone.
+    They end when it tells them to, when it exits (`_kill_daemons`), or by PyTorch's watchdog once it is gone.
     """
     import cv2
 
@@ -65,6 +66,16 @@ def _init_worker(worker_id: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
+
+
+def _kill_daemons() -> None:
+    """An exiting interpreter sends its daemons SIGTERM, which workers ignore, and waits for them for ever."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
+
+
+Finalize(None, _kill_daemons, exitpriority=0)
 
 
 def start_method(num_processes: int) -> str | None:
