@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +109,7 @@ def train(
     folder_name = name or default_name(found.system.name, found.name.rpartition("/")[2])
     start = Start(overfit, init, resume_file)
     if processes.rank == 0:
-        found = _with_batch_size(found)
+        found = _with_batch_size(found, overfit)
         run = _new_run(found, root, folder_name, start, overwrite=overwrite)
     else:
         run = _wait_for_run(root / folder_name)
@@ -260,15 +260,17 @@ def _smoke_overrides(steps: int | None) -> list[str]:
     ]  # fmt: skip
 
 
-def _with_batch_size(recipe: Recipe) -> Recipe:
+def _with_batch_size(recipe: Recipe, overfit: int | None) -> Recipe:
     """With train.batch_size=auto: the largest batch that fits, written into the config."""
     if recipe.config.train.batch_size != "auto":
         return recipe
-    from dataclasses import replace
+    from functools import partial
 
+    from omma.commands.build import build_task, build_training_data
     from omma.engine.memory import find_batch_size
 
-    size = find_batch_size(recipe.config.as_dict())
+    largest = len(build_training_data(recipe, overfit)[0])
+    size = find_batch_size(partial(build_task, recipe), recipe.config, largest=min(largest, 256))
     print(f"train.batch_size=auto found {size}")  # noqa: T201
     train_section = recipe.config.train.model_copy(update={"batch_size": size})
     return replace(recipe, config=recipe.config.model_copy(update={"train": train_section}))
