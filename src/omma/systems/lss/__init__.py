@@ -27,7 +27,7 @@ SYSTEM = System(
     demo=Demo(
         recipe="demo",
         world="simbev-seed",
-        options={"scenes": 72, "val_scenes": 12, "frames": 4, "image_size": (64, 128)},
+        options={"scenes": 72, "val_scenes": 12, "frames": 4, "image_size": (96, 192)},
         default=True,
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,8 +17,8 @@ from omma.engine.evaluate import evaluate
 from omma.systems.lss.config import LSSConfig
 from omma.systems.lss.task import GEOMETRY, LSSTask
 
-ROTATION_DEG = (0.0, 0.5, 1.0, 2.0, 4.0)
-TRANSLATION_M = (0.0, 0.1, 0.25, 0.5, 1.0)
+ROTATION_DEG = (0.5, 1.0, 2.0, 4.0)
+TRANSLATION_M = (0.1, 0.25, 0.5, 1.0)
 
 
 class Console(Protocol):
@@ -93,28 +93,37 @@ def robustness(
         )
         return result.metrics["iou"]
 
+    undisturbed = iou(collate)
+
+    def curve(title: str, x_label: str, x: list[Any], changed: Sequence[Collate]) -> dict[str, Any]:
+        """The first value of `x` is the undisturbed one."""
+        values = [undisturbed, *(iou(disturbed) for disturbed in changed)]
+        return {"title": title, "x_label": x_label, "y_label": "IoU", "x": x, "series": {"iou": values}}
+
     cameras = camera_names(config, data)
-    dropped = [iou(collate)] + [iou(WithoutCamera(collate, index)) for index in range(len(cameras))]
     curves = {
-        "drop_camera": _curve("One camera missing", "camera left out", ["none", *cameras], dropped),
-        "rotation_noise": _noise(
-            iou,
+        "drop_camera": curve(
+            "One camera missing",
+            "camera left out",
+            ["none", *cameras],
+            [WithoutCamera(collate, index) for index in range(len(cameras))],
+        ),
+        "rotation_noise": curve(
             "Rotated extrinsics",
             "rotation noise, degrees",
-            ROTATION_DEG,
-            lambda s: WithNoise(collate, s, 0.0),
+            [0.0, *ROTATION_DEG],
+            [WithNoise(collate, rotation_deg=level) for level in ROTATION_DEG],
         ),
-        "translation_noise": _noise(
-            iou,
+        "translation_noise": curve(
             "Moved extrinsics",
             "translation noise, m",
-            TRANSLATION_M,
-            lambda s: WithNoise(collate, 0.0, s),
+            [0.0, *TRANSLATION_M],
+            [WithNoise(collate, translation_m=level) for level in TRANSLATION_M],
         ),
     }
-    for curve in curves.values():
-        pairs = zip(curve["x"], curve["series"]["iou"], strict=True)
-        console.line(f"{curve['title']}: " + ", ".join(f"{x} {y:.3f}" for x, y in pairs))
+    for found in curves.values():
+        pairs = zip(found["x"], found["series"]["iou"], strict=True)
+        console.line(f"{found['title']}: " + ", ".join(f"{x} {y:.3f}" for x, y in pairs))
     return curves
 
 
@@ -124,20 +133,6 @@ def camera_names(config: LSSConfig, data: Samples) -> list[str]:
     return list(
         config.data.cameras or getattr(data, "cameras", None) or [f"camera {i}" for i in range(number)]
     )
-
-
-def _noise(
-    iou: Callable[[Collate], float],
-    title: str,
-    label: str,
-    levels: Sequence[float],
-    make: Callable[[float], Collate],
-) -> dict[str, Any]:
-    return _curve(title, label, list(levels), [iou(make(level)) for level in levels])
-
-
-def _curve(title: str, x_label: str, x: list[Any], values: list[float]) -> dict[str, Any]:
-    return {"title": title, "x_label": x_label, "y_label": "IoU", "x": x, "series": {"iou": values}}
 
 
 def _like(array: np.ndarray, tensor: Tensor) -> Tensor:
