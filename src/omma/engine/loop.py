@@ -114,7 +114,7 @@ def fit(
     """
     console = console if world().rank == 0 else RunLog(None, quiet=True)
     fabric = open_fabric(config.train, console.line)
-    stop, activity = StopSignal(fabric.device), Activity("while setting up")
+    stop, activity = StopSignal(), Activity("while setting up")
     with (
         stop.installed(),
         deterministic_kernels(config.deterministic),

@@ -31,13 +31,21 @@ def mean_over_ranks(values: Tensor) -> Tensor:
     return values
 
 
-def any_rank(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is set in any process."""
+def cpu_group() -> dist.ProcessGroup | None:
+    """A way for the processes to talk without waiting for their GPUs; all of them have to ask for it.
+
+    None stands for the way they have already, or for a process alone.
+    """
+    return dist.new_group(backend="gloo") if _joined() and dist.get_backend() != "gloo" else None
+
+
+def any_rank(flag: bool, group: dist.ProcessGroup | None) -> bool:
+    """Whether the flag is set in any process; `group` is from `cpu_group`."""
     if not _joined():
         return flag
-    tensor = torch.tensor(int(flag), device=device)
-    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
-    return bool(tensor.item())
+    tensor = torch.tensor(int(flag))
+    dist.all_reduce(tensor, op=dist.ReduceOp.MAX, group=group)
+    return bool(tensor)
 
 
 def gather_objects(value: Any) -> list[Any]:

@@ -20,4 +20,7 @@ def seed_step(seed: int, step: int, micro: int, rank: int) -> None:
         micro: micro-steps finished in this step.
         rank: index of the process.
     """
-    torch.manual_seed(mix(seed, step, micro, rank))
+    value = mix(seed, step, micro, rank)
+    torch.default_generator.manual_seed(value)  # torch.manual_seed formats three stack traces: 1 ms a call
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(value)

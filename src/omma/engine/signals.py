@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-import torch
-
 from omma.engine.launch import launcher_is_gone, stop_signals_go_to
-from omma.engine.ranks import any_rank
+from omma.engine.ranks import any_rank, cpu_group
 
 
 class StopRequested(Exception):  # noqa: N818  a request, not an error
@@ -18,15 +16,11 @@ class StopRequested(Exception):  # noqa: N818  a request, not an error
 
 
 class StopSignal:
-    """Remembers the first SIGTERM or SIGINT; a second SIGINT stops at once.
+    """Remembers SIGTERM or SIGINT; a second SIGINT stops at once. Every process makes one."""
 
-    Args:
-        device: where the processes' flags are joined.
-    """
-
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self) -> None:
         self.received: signal.Signals | None = None
-        self._device = device
+        self._group = cpu_group()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.received == signal.SIGINT:
@@ -45,5 +39,5 @@ class StopSignal:
         Raises:
             StopRequested: a signal came, or the launcher of this process has died.
         """
-        if any_rank(self.received is not None or launcher_is_gone(), self._device):
+        if any_rank(self.received is not None or launcher_is_gone(), self._group):
             raise StopRequested
