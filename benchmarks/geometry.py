@@ -1,8 +1,8 @@
-"""Does a model learn from its calibration? The demo's training with the right extrinsics and with inverted ones.
+"""Does a model learn from its calibration? The demo's training with right and with inverted extrinsics.
 
     .venv/bin/python benchmarks/geometry.py [--data DIR] [--json FILE]
 
-Inverted extrinsics stack all six views on one spot, so a model that uses its calibration must fall far behind.
+Inverted extrinsics stack all views on one spot: a model that uses its calibration must fall far behind.
 """
 
 import argparse

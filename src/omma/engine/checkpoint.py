@@ -21,7 +21,6 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from omma.version import __version__
 from omma.config.base import RunConfig
 from omma.config.load import hash_config
 from omma.engine.ranks import world_size
@@ -35,6 +34,7 @@ from omma.runs.files import (
     write_text_atomic,
 )
 from omma.runs.folder import RunFolder
+from omma.version import __version__
 
 FORMAT_VERSION = 1
 WEIGHTS, AVERAGED, TRAIN_STATE, META = (
