@@ -9,6 +9,7 @@ from omma.data.formats.simbev_layout import CLASSES_BY_COUNT, flip_bev
 from omma.world.bev import bev_masks, visibility_map
 from omma.world.capture import Capture
 from omma.world.scene import CLASS_INDEX
+from omma.world.shadows import MoverShadows
 from omma.world.town import build_scene
 from omma.world.writers.rig import rig_cameras
 
@@ -101,6 +102,37 @@ def test_lifted_pixels_of_an_object_lie_in_its_box(capture, views):
             box = transform_points(invert_rigid(actor.scene_T_actor), actor.corners)
             assert (local > box.min(0) - 0.02).all()
             assert (local < box.max(0) + 0.02).all()
+
+
+def test_leaving_out_rays_that_meet_no_mover_changes_nothing(capture):
+    """Neither the mask of pixels nor the map of shadows hides a moving actor."""
+    boxes = [a.corners for a in capture.snapshot.actors if not a.rests]
+    for camera in rig_cameras(capture)[:3]:
+        origin, directions = camera.scene_T_cam[:3, 3], camera.rays(camera.centres())[0]
+        mask = camera.covered(boxes).ravel()
+        some = capture.renderer.see(origin, directions, 0.01, mask)
+        every = capture.renderer.see(origin, directions, 0.01)
+        assert 0 < mask.sum() < mask.size
+        np.testing.assert_array_equal(some.rgb, every.rgb)
+        np.testing.assert_array_equal(some.instance, every.instance)
+
+
+def test_shadow_map_holds_every_shadow_of_a_mover(capture):
+    movers = [a for a in capture.snapshot.actors if not a.rests]
+    sun = capture.scene.daylight.sun_direction
+    here = capture.snapshot.ego.scene_T_actor[:2, 3]
+    shadows = MoverShadows(movers, sun, here)
+    rng = np.random.default_rng(0)
+    spots = np.concatenate(
+        [rng.uniform(here - 40, here + 40, (20000, 2)), rng.uniform(0.1, 2, (20000, 1))], 1
+    )
+    position = np.float32(spots.T)
+    ways = np.broadcast_to(sun[:, None], position.shape)
+    nothing = np.zeros(position.shape[1], bool)
+    caster = capture.snapshot.caster
+    by_movers = caster.blocked(position, ways) & ~caster.blocked(position, ways, nothing)
+    assert by_movers.sum() > 20
+    assert shadows.possible(position)[by_movers].all()
 
 
 def test_lidar_points_of_an_object_lie_in_its_box(capture):
