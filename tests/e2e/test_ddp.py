@@ -21,7 +21,7 @@ from toy import ToyTask, assert_same, last_state, rows, toy_config, toy_fit
 pytestmark = [pytest.mark.e2e, pytest.mark.multi]
 TOY = Path(__file__).parents[1] / "toy.py"
 PLAIN = {"system": {"norm": False, "dropout": 0.0}}  # nothing depends on the split of a batch
-SMALL = {"train": {"batch_size": 2, "ema": 0.9, "accumulate": 2, "workers": 1}}
+SMALL = {"batch_size": 2, "ema": 0.9, "accumulate": 2}
 
 
 def _launch(monkeypatch: pytest.MonkeyPatch, jobs: list[dict[str, Any]], devices: int = 2) -> int:
@@ -60,15 +60,19 @@ def test_two_processes_equal_one(tmp_path, monkeypatch):
 
 
 def test_resume_is_exact_and_the_processes_leave_together(tmp_path, monkeypatch):
-    """A signal to the second process only, in the middle of an accumulated step; then both go on."""
-    straight = {"folder": str(tmp_path / "straight"), "sections": SMALL}
-    stopped = {"folder": str(tmp_path / "stopped"), "sections": SMALL}
+    """A signal to the second process only, in the middle of an accumulated step; then both go on.
+
+    The resumed half loads with worker processes, which must change nothing.
+    """
+    straight = {"folder": str(tmp_path / "straight"), "sections": {"train": SMALL}}
+    stopped = {"folder": str(tmp_path / "stopped"), "sections": {"train": SMALL}}
+    resumed = {**stopped, "sections": {"train": {**SMALL, "workers": 1}}}
     code = _launch(monkeypatch, [straight, {**stopped, "stop_rank": 1, "stop_step": 5}])
     assert code == 143
     run = RunFolder(tmp_path / "stopped")
     assert run.status()["state"] == "preempted"
     assert last_state(run)["step"] == "step_000005"
-    assert _launch(monkeypatch, [stopped]) == 0
+    assert _launch(monkeypatch, [resumed]) == 0
     assert_same(run, RunFolder(tmp_path / "straight"))
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -110,3 +111,18 @@ def test_to_device_moves_tensors_in_any_nesting():
     assert moved["a"][1]["b"][0].is_meta
     assert moved["a"][1]["b"][1] == "text"
     assert moved["n"] == 3
+
+
+@pytest.mark.parametrize("start_method", ["fork", "forkserver"])
+def test_closing_ends_the_workers(start_method):
+    """Also in the middle of an epoch and while something still refers to the iterator."""
+    others = set(multiprocessing.active_children())
+    batches = [[0, 1]] * 50
+    loader = Loader(ToySamples(8), toy_collate, batches, workers=2, device=CPU, start_method=start_method)
+    kept = iter(loader)
+    next(kept)
+    workers = set(multiprocessing.active_children()) - others
+    assert len(workers) == 2
+    loader.close()
+    assert not any(worker.is_alive() for worker in workers)
+    Loader(ToySamples(8), toy_collate, batches, workers=0, device=CPU).close()

@@ -147,6 +147,15 @@ class Loader:
                 raise batch
             yield batch
 
+    def close(self) -> None:
+        """End the worker processes.
+
+        Left to the garbage collector, PyTorch may find its queues closed first and wait for workers that
+        were never told to end.
+        """
+        if self._loader._iterator is not None:
+            self._loader._iterator._shutdown_workers()
+
 
 def to_device(value: Any, device: torch.device) -> Any:
     """The same nesting of mappings, lists and tuples with its tensors on `device`; the rest is kept."""

@@ -124,6 +124,10 @@ class Evaluator:
             meters[name].merge(states)
         return self._in_order(EvalResult.from_meters(meters))
 
+    def close(self) -> None:
+        """End the data-loading processes."""
+        self._loader.close()
+
     def _update(
         self, task: Task, meters: dict[str, Meter], console: RunLog, check_stop: Callable[[], None]
     ) -> None:
@@ -171,4 +175,7 @@ def evaluate(
         precision=precision,
         limit=limit,
     )
-    return evaluator.run(task, console)
+    try:
+        return evaluator.run(task, console)
+    finally:
+        evaluator.close()

@@ -30,7 +30,7 @@ from omma.config.base import Period, RunConfig, Train
 from omma.data.dataset import Collate, Samples
 from omma.data.loader import to_device
 from omma.data.sampler import steps_per_epoch
-from omma.engine.checkpoint import TrainingState, find_last, prune, save_checkpoint, step_name
+from omma.engine.checkpoint import TrainingState, prune, save_checkpoint, step_name
 from omma.engine.ema import Ema
 from omma.engine.evaluate import Evaluator, metric_names
 from omma.engine.failures import Activity, check_finite, explained
@@ -132,7 +132,10 @@ def fit(
             activity=activity,
             reference_writer=reference_writer,
         )
-        result = training.run()
+        try:
+            result = training.run()
+        finally:
+            training.close()
     leave()
     return result
 
@@ -161,12 +164,12 @@ class Training:
         self.num_samples = len(train_data)
         self.judge = Judge(config, best, metric_names(task))
         self.module, self.optimizer, self.state = _set_up(fabric, task, config, len(train_data), console.line)
-        _resume(fabric, self.state, config, run, console.line)
+        self.state.resume(run, config, console.line)
         progress = self.state.progress
         self.length = progress.length(config.train.length, len(train_data))
         num_steps = self.length.total - progress.step
-        loader = train_loader(train_data, collate, config, progress.position, num_steps, fabric.device)
-        self.batches = iter(loader)
+        self.loader = train_loader(train_data, collate, config, progress.position, num_steps, fabric.device)
+        self.batches = iter(self.loader)
         self.evaluator = evaluator(val_data, collate, config, fabric.device) if val_data is not None else None
         self.clock = StepClock(progress.time_s)
         names = columns(task.train_terms, metric_names(task))
@@ -192,6 +195,12 @@ class Training:
         self.recorder.status("finished", step=progress.step)
         stopped = "length" if progress.step >= self.length.total else "early_stop"
         return FitResult(progress.step, progress.best_value, progress.best_step, stopped)
+
+    def close(self) -> None:
+        """End the data-loading processes."""
+        self.loader.close()
+        if self.evaluator is not None:
+            self.evaluator.close()
 
     def _loop(self) -> None:
         self.recorder.status("running", step=self.state.progress.step, error=None)
@@ -353,8 +362,8 @@ def open_fabric(config: Train, say: Say) -> Fabric:
         raise ConfigError(
             f"{here.local_size} processes on {torch.cuda.device_count()} GPUs", "lower train.devices"
         )
-    for name in ("lightning.fabric", "lightning.pytorch"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for package in ("fabric", "pytorch"):
+        logging.getLogger(f"lightning.{package}").setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator=device.type,
         devices=[device.index or 0] if on_gpu and here.size == 1 else here.local_size,
@@ -391,15 +400,3 @@ def _set_up(
     module, wrapped = fabric.setup(_TrainStep(task), optimizer)
     ema = Ema(task, train.ema) if train.ema else None
     return module, wrapped, TrainState(task, optimizer, ema, fabric.strategy.precision, progress)
-
-
-def _resume(fabric: Fabric, state: TrainState, config: RunConfig, run: RunFolder, say: Say) -> None:
-    """Take up the last checkpoint, if there is one; the first process decides for all which it is."""
-    found = find_last(run) if fabric.is_global_zero else None
-    folder = fabric.broadcast(found)
-    if folder is None:
-        return
-    note = state.restore(folder, config)
-    say(f"goes on from checkpoints/{folder.name}")
-    if note:
-        say(note)

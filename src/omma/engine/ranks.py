@@ -57,6 +57,14 @@ def gather_objects(value: Any) -> list[Any]:
     return values
 
 
+def from_first(value: Any) -> Any:
+    """The first process's value, in every process."""
+    values = [value]
+    if _joined():
+        dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
 def leave() -> None:
     """Take leave of the other processes; a training is over."""
     if dist.is_available() and dist.is_initialized():

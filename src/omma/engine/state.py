@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,12 +12,22 @@ from torch.optim import Optimizer
 
 from omma.config.base import Period, RunConfig
 from omma.data.sampler import Position
-from omma.engine.checkpoint import Snapshot, TrainingState, load_train_state, load_weights, read_weights
+from omma.engine.checkpoint import (
+    AVERAGED,
+    Snapshot,
+    TrainingState,
+    find_last,
+    load_train_state,
+    load_weights,
+    read_weights,
+)
 from omma.engine.ema import Ema
+from omma.engine.ranks import from_first, rank
 from omma.engine.schedule import Length, Patience, Plateau
 from omma.engine.signals import StopRequested
 from omma.engine.task import Task
 from omma.errors import CheckpointError
+from omma.runs.folder import RunFolder
 
 
 @dataclass
@@ -144,23 +154,35 @@ class TrainState:
             kind, progress.step, progress.position.epoch, progress.metrics, self.optimizer.state_dict()
         )
 
-    def restore(self, folder: Path, config: RunConfig) -> str | None:
-        """Take everything from a checkpoint but the size of the global batch.
+    def resume(self, run: RunFolder, config: RunConfig, say: Callable[[str], None]) -> None:
+        """Take up a run's last checkpoint, if there is one; the first process decides for all which it is.
 
         Args:
-            folder: a step checkpoint.
-            config: the run's recipe.
-
-        Returns:
-            a line to say where the global batch was another one.
+            run: the run folder.
+            config: its recipe.
+            say: takes a line.
 
         Raises:
             CheckpointError: damaged, or of another network or other parameter groups.
         """
+        folder = from_first(find_last(run) if rank() == 0 else None)
+        if folder is None:
+            return
+        now = self.progress.global_batch
+        self._restore(folder, config)
+        before, self.progress.global_batch = self.progress.global_batch, now
+        say(f"goes on from checkpoints/{folder.name}")
+        if before != now:
+            say(
+                f"trained with {before} samples a step, now {now}: the order of samples goes on; "
+                f"train.batch_size x train.accumulate x train.devices = {before} keeps the step as it was"
+            )
+
+    def _restore(self, folder: Path, config: RunConfig) -> None:
         settings = config.as_dict()["system"]
         load_weights(self.task, folder, system=config.system.name, settings=settings, averaged=False)
         if self.ema is not None:
-            self.ema.load_state_dict(read_weights(folder / "model_ema.safetensors"))
+            self.ema.load_state_dict(read_weights(folder / AVERAGED))
         saved = load_train_state(folder)
         try:
             self.optimizer.load_state_dict(saved["optimizer"])
@@ -170,12 +192,4 @@ class TrainState:
                 "a run goes on with the parameter groups it started with",
             ) from error
         self.scaler.load_state_dict(saved["scaler"])
-        global_batch = self.progress.global_batch
         self.progress = Progress.from_dict(saved["progress"])
-        before, self.progress.global_batch = self.progress.global_batch, global_batch
-        if before == global_batch:
-            return None
-        return (
-            f"trained with {before} samples a step, now {global_batch}: the order of samples goes on; "
-            f"train.batch_size x train.accumulate x train.devices = {before} would keep the step as it was"
-        )
