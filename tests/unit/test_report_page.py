@@ -307,3 +307,17 @@ def test_only_an_unfinished_run_is_told_to_resume() -> None:
     finished = next_commands({"reference": "a b", "state": "finished"})
     assert stopped[0].startswith("omma resume 'a b'")
     assert len(finished) == len(stopped) - 1
+
+
+def test_a_study_over_names_is_drawn_as_bars_with_these_names(run: RunFolder) -> None:
+    study = {
+        "title": "One camera missing",
+        "x_label": "camera",
+        "y_label": "IoU",
+        "x": ["none", "CAM_FRONT"],
+        "series": {"iou": [0.4, 0.3]},
+    }
+    write_json_atomic(run.eval_dir("val") / "studies" / "drop_camera.json", study)
+    page = build_report(run).read_text(encoding="utf-8")
+    figure = page[page.index("One camera missing") :]
+    assert ">CAM_FRONT</text>" in page

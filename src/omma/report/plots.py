@@ -93,11 +93,28 @@ def _evaluation_figures(split: str, evaluation: Facts) -> Iterator[tuple[str, Fi
         title = f"{metric} by distance"
         yield f"{split}/{metric}/rings", plot_bars(list(values), list(values.values()), title=title)
     for key, study in evaluation["studies"].items():
+        yield f"{split}/{key}", _study_figure(study)
+
+
+def _study_figure(study: Facts) -> Figure:
+    """Curves over numbers; bars, one a name and series, over names."""
+    title, labels = study["title"], {"x_label": study["x_label"], "y_label": study["y_label"]}
+    if not _over_names(study):
         lines = {name: (study["x"], values) for name, values in study["series"].items()}
-        yield (
-            f"{split}/{key}",
-            plot_curves(lines, title=study["title"], x_label=study["x_label"], y_label=study["y_label"]),
-        )
+        return plot_curves(lines, title=title, **labels)
+    several = len(study["series"]) > 1
+    bars = [
+        (f"{x}, {name}" if several else x, value)
+        for name, values in study["series"].items()
+        for x, value in zip(study["x"], values, strict=True)
+    ]
+    return plot_bars(
+        [name for name, _ in bars], [value for _, value in bars], title=title, y_label=study["y_label"]
+    )
+
+
+def _over_names(study: Facts) -> bool:
+    return any(isinstance(x, str) for x in study["x"])
 
 
 def readable_points(facts: Facts) -> dict[str, dict[str, Facts]]:
@@ -108,7 +125,8 @@ def readable_points(facts: Facts) -> dict[str, dict[str, Facts]]:
     }
     for split, evaluation in facts["evaluation"].items():
         for key, study in evaluation["studies"].items():
-            points[f"{split}/{key}"] = {
-                name: {"x": study["x"], "y": values} for name, values in study["series"].items()
-            }
+            if not _over_names(study):
+                points[f"{split}/{key}"] = {
+                    name: {"x": study["x"], "y": values} for name, values in study["series"].items()
+                }
     return points
