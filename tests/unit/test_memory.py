@@ -12,7 +12,7 @@ from torch import Tensor
 
 from omma.engine.memory import _limit, _peak_of_steps, _search, find_batch_size
 from omma.engine.task import Batch, StepInfo
-from omma.errors import OutOfMemoryError
+from omma.errors import OmmaError, OutOfMemoryError
 from toy import ToyTask, toy_config
 
 
@@ -67,6 +67,18 @@ linux_only = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="
 def test_a_process_that_dies_counts_as_too_large():
     config = toy_config()
     assert find_batch_size(functools.partial(Mortal, config), config, largest=8) == 3
+
+
+class Faulty(ToyTask):
+    def example_batch(self, batch_size: int) -> dict[str, Any]:
+        raise KeyError("labels")
+
+
+def test_a_fault_in_the_task_is_not_taken_for_a_lack_of_memory(capfd):
+    config = toy_config()
+    with pytest.raises(OmmaError, match="train.batch_size=1 failed"):
+        find_batch_size(functools.partial(Faulty, config), config)
+    assert "KeyError: 'labels'" in capfd.readouterr().err
 
 
 @linux_only

@@ -159,8 +159,8 @@ class Training:
     ) -> None:
         train_data, val_data, collate = data
         self.fabric, self.task, self.config, self.console = fabric, task, config, console
-        self.run_folder, self.reference_writer = run, reference_writer
-        self.stop, self.activity = stop, activity
+        self.run_folder, self.stop, self.activity = run, stop, activity
+        self.reference_writer = reference_writer
         self.num_samples = len(train_data)
         self.judge = Judge(config, best, metric_names(task))
         self.module, self.optimizer, self.state = _set_up(fabric, task, config, len(train_data), console.line)
@@ -186,8 +186,8 @@ class Training:
             except StopRequested:
                 self._save(step_name(progress.step))
                 self.recorder.status("preempted", step=progress.step)
-                hint = f'`omma resume "{self.run_folder.name}"` goes on from here'
-                raise Preempted(f"stopped by a signal and saved at step {progress.step}", hint) from None
+                text = f"stopped by a signal and saved at step {progress.step}"
+                raise Preempted(text, f'`omma resume "{self.run_folder.name}"` goes on') from None
             except BaseException as error:
                 text = next(iter(str(error).splitlines()), type(error).__name__)
                 self.recorder.status("failed", step=progress.step, error=text)
@@ -264,13 +264,12 @@ class Training:
         return torch.stack(micro_terms), tokens
 
     def _log(self, values: dict[str, float]) -> None:
-        progress = self.state.progress
+        step, epoch = self.state.progress.step, self.state.progress.position.epoch
         self.clock.tick()
-        self.recorder.advance(progress.step)
-        if progress.step % self.config.log.every == 0:
+        self.recorder.advance(step)
+        if step % self.config.log.every == 0:
             measured = self.clock.lap() | {"memory": memory_gib(self.fabric.device)}
-            terms = ("loss", *self.task.train_terms)
-            self.recorder.train_row(progress.step, progress.position.epoch, values | measured, terms)
+            self.recorder.train_row(step, epoch, values | measured, ("loss", *self.task.train_terms))
 
     def _validate_and_save(self) -> None:
         """Validate, then save, where it is due after this step."""
@@ -318,8 +317,7 @@ class Training:
         return period.due(self.state.progress.step, self.length.steps_per_epoch) or self._finished()
 
     def _finished(self) -> bool:
-        progress = self.state.progress
-        return progress.step >= self.length.total or self.judge.stops_early(progress)
+        return self.state.progress.step >= self.length.total or self.judge.stops_early(self.state.progress)
 
 
 class _TrainStep(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -14,7 +15,7 @@ from omma.engine.evaluate import autocast
 from omma.engine.optim import build_optimizer
 from omma.engine.setup import pick_device, prepare_task
 from omma.engine.task import StepInfo, Task
-from omma.errors import OutOfMemoryError
+from omma.errors import ConfigError, OmmaError, OutOfMemoryError
 
 MARGIN = 0.9
 _UNKNOWN_LIMIT = 8 * 2**30
@@ -34,7 +35,12 @@ def find_batch_size(make_task: Callable[[], Task], config: RunConfig, *, largest
 
     Raises:
         OutOfMemoryError: not even one sample fits.
+        ConfigError: memory cannot be measured here.
     """
+    if sys.platform == "win32" and not torch.cuda.is_available():
+        raise ConfigError(
+            "train.batch_size=auto cannot measure memory on Windows without a GPU", "give a number"
+        )
     probe = _Probe(make_task, config)
     try:
         return _search(probe, largest)
@@ -81,8 +87,11 @@ class _Probe:
         try:
             self._connection.send(size)
             peak = self._connection.recv()
-        except EOFError:  # the system has ended the process
-            self._start()
+        except EOFError:
+            self._process.join()
+            if self._process.exitcode == 1:  # an exception, whose traceback has been shown
+                raise OmmaError(f"a trial step with train.batch_size={size} failed") from None
+            self._start()  # the system has ended the process
             return False
         if peak is None or peak > self._limit:
             return False

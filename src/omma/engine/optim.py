@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from omma.config.base import Optim
@@ -35,8 +34,3 @@ def set_lr(optimizer: Optimizer, factor: float) -> None:
     """Set each group's learning rate to `factor` times the one it was made with."""
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
-
-
-def trainable_names(task: nn.Module) -> list[str]:
-    """Names of the parameters that require a gradient."""
-    return [name for name, parameter in task.named_parameters() if parameter.requires_grad]
