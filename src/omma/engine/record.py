@@ -103,7 +103,7 @@ class Recorder:
     ) -> None:
         self._active = rank() == 0
         self._run, self._console, self._total = run, console, total
-        self._bar = ProgressBar()
+        self._bar, self._shown = ProgressBar(), dict[str, str]()
         self._status_at = 0.0
         self._mirrors: list[Mirror] = []
         if self._active:
@@ -129,7 +129,7 @@ class Recorder:
 
     def advance(self, step: int) -> None:
         """Move the bar, and now and then write a heartbeat."""
-        self._bar.update(step)
+        self._bar.update(step, **self._shown)
         self.heartbeat(step)
 
     def heartbeat(self, step: int) -> None:
@@ -158,7 +158,8 @@ class Recorder:
             "data": f"{values['data_share']:.0%}",
             "ETA": _hms(step_time * (self._total - step)),
         }
-        self._bar.update(step, **{"loss": shown["loss"], **rest})
+        self._shown = {"loss": shown["loss"], **rest}
+        self.advance(step)
         text = "  ".join(f"{name} {value}" for name, value in (shown | rest).items())
         self.line(f"step {step}/{self._total}  {text}  {step_time:.3g} s a step")
 
