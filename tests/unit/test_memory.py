@@ -76,7 +76,7 @@ class Faulty(ToyTask):
 
 def test_a_fault_in_the_task_is_not_taken_for_a_lack_of_memory(capfd):
     config = toy_config()
-    with pytest.raises(OmmaError, match="train.batch_size=1 failed"):
+    with pytest.raises(OmmaError, match=r"train\.batch_size=1 failed"):
         find_batch_size(functools.partial(Faulty, config), config)
     assert "KeyError: 'labels'" in capfd.readouterr().err
 
