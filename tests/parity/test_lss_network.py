@@ -17,6 +17,7 @@ from omma.core.losses import binary_cross_entropy
 from omma.core.metrics import batch_iou
 from omma.systems.lss.convert import load_reference, load_reference_part
 from omma.systems.lss.model import LiftSplatShoot
+from omma.systems.lss.reference_api import compile_model
 
 pytestmark = pytest.mark.parity
 CASES = Path(__file__).parent / "lss"
@@ -56,6 +57,27 @@ def test_full_eval(full: tuple[LiftSplatShoot, dict[str, np.ndarray]]) -> None:
         voxels.sum((2, 3)).numpy(), arrays["voxels_channel_sums"], rtol=1e-4, atol=1e-2
     )
     np.testing.assert_array_equal((voxels[0] != 0).any(0).numpy(), arrays["voxels_nonzero_cells"])
+
+
+@torch.no_grad()
+def test_the_guides_inference_snippet() -> None:
+    """R33 to R35: compile_model with the original's two dicts, its checkpoint keys and its forward order."""
+    weights, arrays, meta = load("full_eval_128x352")
+    data_aug_conf = {
+        "resize_lim": (0.9, 1.1),
+        "final_dim": (128, 352),
+        "rot_lim": (-5.4, 5.4),
+        "H": 224,
+        "W": 480,
+        "rand_flip": True,
+        "bot_pct_lim": (0.0, 0.0),
+        "Ncams": 6,
+    }
+    model = compile_model(meta["config"]["grid_conf"], data_aug_conf, outC=1)
+    checkpoint = {"model_state_dict": {name: torch.from_numpy(value) for name, value in weights.items()}}
+    model.load_state_dict(checkpoint["model_state_dict"])
+    model.eval()
+    np.testing.assert_allclose(model(*tensors(arrays)).numpy(), arrays["out"], rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
