@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from omma.commands.flags import read_words
 from omma.commands.train import system_of
 from omma.data.loader import Loader, to_device
 from omma.data.sampler import TrainBatches
-from omma.engine.bench import bench_steps
+from omma.engine.bench import WARMUP, bench_steps
 from omma.engine.task import Batch, Task
 from omma.runs.files import write_json_atomic
 from omma.systems.recipes import Recipe, open_recipe
@@ -25,26 +26,31 @@ def bench_recipe(
     found = open_recipe(recipe, overrides)
     task = build_task(found).to(device_of(found))
     source = "the data set" if found.config.data.root else "random batches (no data.root)"
-    result = bench_steps(task, found.config, _batches(found, task, steps + 2), steps=steps) | {
-        "batches": source
-    }
+    with _batches(found, task, steps + WARMUP) as next_batch:
+        result = bench_steps(task, found.config, next_batch, steps=steps) | {"batches": source}
     print(_table(found, result))  # noqa: T201
     if json_file:
         write_json_atomic(json_file, result)
     return result
 
 
-def _batches(recipe: Recipe, task: Task, steps: int) -> Callable[[], Batch]:
-    size = recipe.config.train.batch_size
+@contextmanager
+def _batches(recipe: Recipe, task: Task, steps: int) -> Iterator[Callable[[], Batch]]:
+    """A function that gives the next batch on the task's device."""
+    size, workers = recipe.config.train.batch_size, recipe.config.train.workers
     batch_size = size if isinstance(size, int) else 1
     if recipe.config.data.root is None:
         batch = task.example_batch(batch_size)
-        return lambda: batch
+        yield lambda: batch
+        return
     data, _, collate = build_training_data(recipe)
-    batches = TrainBatches(len(data), batch_size, seed=recipe.config.seed, num_steps=steps)
-    workers = recipe.config.train.workers
-    loader = iter(Loader(data, collate, batches, workers=workers, device=task.device))
-    return lambda: to_device(next(loader), task.device)
+    order = TrainBatches(len(data), batch_size, seed=recipe.config.seed, num_steps=steps)
+    loader = Loader(data, collate, order, workers=workers, device=task.device)
+    batches = iter(loader)
+    try:
+        yield lambda: to_device(next(batches), task.device)
+    finally:
+        loader.close()
 
 
 def _table(recipe: Recipe, result: dict[str, Any]) -> str:

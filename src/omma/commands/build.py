@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from omma.config.load import Layer
 from omma.data.dataset import Collate, Samples, Subset
 from omma.engine.checkpoint import find_checkpoint, load_weights
+from omma.engine.setup import pick_device
 from omma.engine.task import Task
 from omma.errors import CheckpointError, UsageError
 from omma.runs.folder import RunFolder, runs_root, split_reference
@@ -116,10 +118,5 @@ def _checkpoint_inside(path: Path) -> tuple[RunFolder, Path] | None:
 
 
 def device_of(recipe: Recipe) -> torch.device:
-    """The device that the recipe asks for, or the CPU where it is not there."""
-    wanted = recipe.config.train.device
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device(wanted)
+    """The device that the recipe asks for; where it is not there, says so and takes the CPU."""
+    return pick_device(recipe.config.train.device, lambda line: print(line, file=sys.stderr))  # noqa: T201

@@ -23,13 +23,15 @@ def load_initial_weights(task: Task, recipe: Recipe, source: str, console: RunLo
         UsageError: if the source does not exist.
         CheckpointError: if the weights do not fit the network.
     """
-    path = Path(source)
+    path, settings = Path(source), recipe.config.as_dict()["system"]
     if path.is_file():
         load_reference_weights(task, recipe, path)
     else:
         name, which = split_reference(source)
         run = RunFolder.open(name, runs_root(None))
-        load_weights(task, find_checkpoint(run, which or "best"), system=recipe.system.name)
+        load_weights(
+            task, find_checkpoint(run, which or "best"), system=recipe.system.name, settings=settings
+        )
     console.line(f"weights from {source}")
 
 

@@ -12,9 +12,12 @@ from typing import Any
 import torch
 
 from omma.config.base import RunConfig
+from omma.engine.evaluate import autocast
 from omma.engine.optim import build_optimizer
 from omma.engine.recompute import recompute_activations
 from omma.engine.task import Batch, StepInfo, Task
+
+WARMUP = 2  # steps that are not measured
 
 
 @dataclass
@@ -34,7 +37,7 @@ class Timing:
 
 
 def bench_steps(
-    task: Task, config: RunConfig, next_batch: Callable[[], Batch], *, steps: int, warmup: int = 2
+    task: Task, config: RunConfig, next_batch: Callable[[], Batch], *, steps: int
 ) -> dict[str, Any]:
     """Run training steps and time their parts.
 
@@ -42,8 +45,7 @@ def bench_steps(
         task: on its device.
         config: precision, memory format, activation checkpointing and optimiser are taken from it.
         next_batch: gives a batch on the device; its time counts as "data".
-        steps: measured steps after `warmup`.
-        warmup: steps that are not measured.
+        steps: measured steps, after WARMUP ones.
 
     Returns:
         milliseconds (medians) by part, samples a second, memory in MiB, load of the machine and threads.
@@ -55,8 +57,8 @@ def bench_steps(
         recompute_activations(task)
     task.train()
     timing, samples = Timing(), 0
-    for step in range(warmup + steps):
-        kept = timing if step >= warmup else Timing()
+    for step in range(WARMUP + steps):
+        kept = timing if step >= WARMUP else Timing()
         samples = _timed_step(task, config, optimizer, next_batch, kept, StepInfo(step, 0, 0.0))
     medians = timing.medians()
     return {
@@ -82,8 +84,7 @@ def _timed_step(
     batch = next_batch()
     clock.send("data")
     optimizer.zero_grad(set_to_none=True)
-    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(config.train.precision)
-    with torch.autocast(task.device.type, dtype=dtype, enabled=dtype is not None):
+    with autocast(task.device, config.train.precision):
         loss = task.training_step(batch, info)["loss"]
     clock.send("forward")
     loss.backward()
