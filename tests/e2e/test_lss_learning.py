@@ -31,7 +31,7 @@ def _held_out_iou(data, runs, **settings) -> float:
 
 
 def test_held_out_iou_needs_the_right_extrinsics(data, tmp_path):
-    """300 steps of the demo (it takes 576): well above 0.25 as it is, less than half of it inverted."""
+    """300 steps of the demo (it takes 504): well above 0.25 as it is, less than half of it inverted."""
     right = _held_out_iou(data, tmp_path, name="right")
     inverted = _held_out_iou(data, tmp_path, name="inverted", **{"data.invert_extrinsics": True})
     assert right > 0.25
