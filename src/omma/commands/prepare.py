@@ -15,9 +15,9 @@ from omma.systems import systems
 
 
 def steps() -> dict[str, tuple[Any, str]]:
-    """`SYSTEM-STEP` -> (system, its function's place)."""
+    """Step -> (system, its function's place)."""
     return {
-        f"{system.name}-{step}": (system, target)
+        step: (system, target)
         for system in systems().values()
         for step, target in system.prepare.items()
     }

@@ -70,7 +70,7 @@ class System:
         viz: `draw(predictions) -> (H, W, 3) uint8`, one picture from several runs.
         diagnose: `run(...)` for `omma diagnose`.
         doctor: `check(config, out) -> list[Finding]` for `omma doctor RECIPE`.
-        prepare: step name -> function with keyword arguments and a docstring.
+        prepare: step as `omma prepare` calls it -> function with keyword arguments and a docstring.
         studies: study name -> function for `omma eval --study`, such as robustness curves.
         aliases: table of the original tool's flags, `ALIASES`.
         memory_keys: overrides that lower memory, in order of effect, for the out-of-memory message.

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from omma.config.base import DataSection, NonNegativeFloat, PositiveInt, RunConfig, Section, SystemSection
-from omma.core.grid import BevGrid, Bounds, depth_bins
+from omma.core.grid import BevGrid, Bounds
 from omma.data.formats.simbev_layout import DEFAULT_ORIENTATION, VEHICLE_CLASSES
 from omma.errors import ConfigError
+from omma.systems.axes import Axis, DepthAxis, check_axis
 
 Size = tuple[PositiveInt, PositiveInt]
 Probability = Annotated[float, Field(ge=0, lt=1)]
@@ -20,27 +20,10 @@ IMAGE_MULTIPLE = 32  # the coarsest feature map has stride 32 and is doubled to 
 GRID_MULTIPLE = 8  # the bird's-eye-view encoder halves the grid three times
 
 
-def _check_axis(bounds: Bounds) -> Bounds:
-    return _in_one_line(lambda: BevGrid(bounds, bounds, bounds), bounds)
-
-
 def _check_plane_axis(bounds: Bounds) -> Bounds:
-    cells = BevGrid(*[_check_axis(bounds)] * 3).nx[0]
+    cells = BevGrid(*[check_axis(bounds)] * 3).nx[0]
     if cells % GRID_MULTIPLE:
         raise ValueError(f"holds {cells} cells; the network needs a multiple of {GRID_MULTIPLE}")
-    return bounds
-
-
-def _check_depth(bounds: Bounds) -> Bounds:
-    return _in_one_line(lambda: depth_bins(*bounds), bounds)
-
-
-def _in_one_line(check: Callable[[], object], bounds: Bounds) -> Bounds:
-    """The bounds if the check passes; else its message without the axis, which the key names already."""
-    try:
-        check()
-    except ConfigError as error:
-        raise ValueError(f"{error.message.removeprefix('grid axis x: ')}; {error.hint}") from None
     return bounds
 
 
@@ -61,12 +44,8 @@ class GridSection(Section):
 
     x: PlaneAxis = Field((-50.0, 50.0, 0.5), description="cells ahead; [low, high, step] in metres")
     y: PlaneAxis = Field((-50.0, 50.0, 0.5), description="cells to the left; [low, high, step] in metres")
-    z: Annotated[Bounds, AfterValidator(_check_axis)] = Field(
-        (-10.0, 10.0, 20.0), description="height bins; [low, high, step] in metres"
-    )
-    depth: Annotated[Bounds, AfterValidator(_check_depth)] = Field(
-        (4.0, 45.0, 1.0), description="depths along the camera axis; `high` is excluded"
-    )
+    z: Axis = Field((-10.0, 10.0, 20.0), description="height bins; [low, high, step] in metres")
+    depth: DepthAxis = Field((4.0, 45.0, 1.0), description="depths along the camera axis; `high` is excluded")
 
     @property
     def bev(self) -> BevGrid:

@@ -1,0 +1,1 @@
+"""DiffBEV and its baselines: bird's-eye-view segmentation from one camera."""
