@@ -143,7 +143,9 @@ def doctor(
 
 @app.command(context_settings=_WITH_FLAGS)
 def prepare(
-    step: Annotated[str | None, typer.Argument(metavar="[STEP]", help="such as lss-resize; none lists all")] = None,
+    step: Annotated[
+        str | None, typer.Argument(metavar="[STEP]", help="such as lss-resize; none lists all")
+    ] = None,
     words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
 ) -> None:
     """Prepare data ahead of training, such as resized copies."""

@@ -17,9 +17,7 @@ from omma.systems import systems
 def steps() -> dict[str, tuple[Any, str]]:
     """Step -> (system, its function's place)."""
     return {
-        step: (system, target)
-        for system in systems().values()
-        for step, target in system.prepare.items()
+        step: (system, target) for system in systems().values() for step, target in system.prepare.items()
     }
 
 

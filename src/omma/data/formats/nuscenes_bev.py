@@ -1,4 +1,4 @@
-"""Bird's-eye-view labels of nuScenes cameras: classes, bits and cells (PON, arXiv 2003.13402; spec 4.2, 4.3)."""
+"""Bird's-eye-view labels of nuScenes cameras: classes, bits and cells (PON, arXiv 2003.13402)."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ Planes = Annotated[PositiveInt, AfterValidator(_check_width)]
 
 
 class GridSection(Section):
-    """The area ahead of the camera, in its own frame: x right, y down, z forward; [low, high, step] in metres."""
+    """The area ahead, in the camera's frame: x right, y down, z forward; [low, high, step] in metres."""
 
     x: Axis = Field((-25.0, 25.0, 0.5), description="feature cells from left to right")
     y: Axis = Field((-10.0, 10.0, 20.0), description="height, one bin; y points down")
@@ -237,11 +237,9 @@ class DiffBEVData(DataSection):
         0.0, description="relative error of focal lengths and principal point, fixed for each image"
     )
     fast_decode: bool = Field(
-        False, description="decode JPEGs at half or quarter size where that suffices: faster, slightly softer"
+        False, description="decode JPEGs at half or quarter size where that suffices: faster, softer"
     )
-    mask_file: str | None = Field(
-        None, description="kitti: picture of the cells that count, in label orientation"
-    )
+    mask_file: str | None = Field(None, description="kitti: picture of the cells that count")
 
 
 class DiffBEVConfig(RunConfig):

@@ -1,1 +1,0 @@
-"""DiffBEV and its baselines: bird's-eye-view segmentation from one camera."""
