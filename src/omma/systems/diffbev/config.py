@@ -61,7 +61,7 @@ class SwinSection(Section):
 class LiftSplat(Section):
     """Lift-splat-shoot of one camera (arXiv 2008.05711)."""
 
-    name: Literal["lss"] = "lss"
+    name: Literal["lift_splat"] = "lift_splat"
     cell_rounding: Literal["trunc", "floor"] = Field(
         "trunc", description="trunc, as the reference, also feeds border cells from up to one cell outside"
     )
@@ -199,7 +199,7 @@ class DiffBEVSystem(SystemSection):
         if self.priors is None and not set(self.classes) <= set(CLASSES):
             foreign = next(name for name in self.classes if name not in CLASSES)
             raise ConfigError(f"priors: {foreign} has no published share; give one value for each class")
-        if self.view.name != "lss":
+        if self.view.name != "lift_splat":
             self._check_needs_lift_splat()
         return self
 
@@ -210,7 +210,7 @@ class DiffBEVSystem(SystemSection):
         }
         for key, needs in needing.items():
             if needs:
-                raise ConfigError(f"{key}: view {self.view.name} has no depth distribution; only lss has one")
+                raise ConfigError(f"{key}: view {self.view.name} has no depth distribution; only lift_splat has one")
 
 
 class DiffBEVData(DataSection):
