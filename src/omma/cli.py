@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from omma.errors import OmmaError
+from omma.commands.outcome import prepare_console, run_app
 
 app = typer.Typer(
     name="omma",
@@ -21,8 +20,6 @@ app = typer.Typer(
     "Start with `omma demo` (no data needed) or `omma ls`. Settings are key.path=value words.",
 )
 
-# typer brings its own click, older versions use the one installed; usage errors share this base in both
-_CLICK_ERROR = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 _WITH_FLAGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 Words = Annotated[
@@ -348,47 +345,9 @@ def main() -> None:
     """Entry point: runs a verb and turns every failure into one clear line and an exit code."""
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
-    for stream in (sys.stdout, sys.stderr):
-        _replace_unprintable(stream)
-    warnings.showwarning = _show_warning
+    prepare_console()
     sys.exit(_run([word for word in arguments if word != "--debug"], debug=debug))
 
 
 def _run(arguments: list[str], *, debug: bool) -> int:
-    try:
-        result = app(args=arguments, standalone_mode=False)
-        return result if isinstance(result, int) else 0
-    except OmmaError as error:
-        if debug:
-            raise
-        _say(f"{'stopped' if error.exit_code == 143 else 'error'}: {error}")
-        return error.exit_code
-    except typer.Exit as error:
-        return error.exit_code
-    except _CLICK_ERROR as error:
-        _say(f"error: {error.format_message()}")
-        return 2
-    except (KeyboardInterrupt, typer.Abort):
-        _say("stopped")
-        return 130
-    except Exception as error:
-        if debug:
-            raise
-        _say(f"internal error: {type(error).__name__}: {error}\n  --debug shows the traceback")
-        return 1
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
-
-
-def _show_warning(message: Warning | str, category: type[Warning], filename: str, *rest: Any) -> None:
-    """A warning of ours is one plain line; those of libraries are for developers and not shown."""
-    if issubclass(category, UserWarning) and Path(__file__).parent in Path(filename).parents:
-        _say(f"warning: {message}")
-
-
-def _replace_unprintable(stream: Any) -> None:
-    """A console that cannot show a character shows a replacement instead of failing."""
-    if hasattr(stream, "reconfigure"):
-        stream.reconfigure(errors="replace")
+    return run_app(app, arguments, debug=debug)

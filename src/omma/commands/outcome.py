@@ -1,0 +1,73 @@
+"""How a command ends: its exit code, and one clear line for every failure."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import typer
+
+import omma
+from omma.errors import OmmaError
+
+# typer brings its own click, older versions use the one installed; usage errors share this base in both
+_CLICK_ERROR = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
+def run_app(app: typer.Typer, arguments: list[str], *, debug: bool) -> int:
+    """Run a command line and say its failure, if any, in one line.
+
+    Args:
+        app: the verbs.
+        arguments: the words after the program's name.
+        debug: let errors through, with their traceback.
+
+    Returns:
+        the exit code.
+    """
+    try:
+        result = app(args=arguments, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except OmmaError as error:
+        if debug:
+            raise
+        _say(f"{'stopped' if error.exit_code == 143 else 'error'}: {error}")
+        return error.exit_code
+    except typer.Exit as error:
+        return error.exit_code
+    except _CLICK_ERROR as error:
+        _say(f"error: {error.format_message()}")
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        _say("stopped")
+        return 130
+    except Exception as error:
+        if debug:
+            raise
+        _say(f"internal error: {type(error).__name__}: {error}\n  --debug shows the traceback")
+        return 1
+
+
+def prepare_console() -> None:
+    """Warnings as one line each; characters that the console cannot show are replaced."""
+    for stream in (sys.stdout, sys.stderr):
+        _replace_unprintable(stream)
+    warnings.showwarning = _show_warning
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, *rest: Any) -> None:
+    """A warning of ours is one plain line; those of libraries are for developers and not shown."""
+    if issubclass(category, UserWarning) and Path(omma.__file__).parent in Path(filename).parents:
+        _say(f"warning: {message}")
+
+
+def _replace_unprintable(stream: Any) -> None:
+    """A console that cannot show a character shows a replacement instead of failing."""
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="replace")
