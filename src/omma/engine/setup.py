@@ -19,9 +19,9 @@ from omma.engine.schedule import Length, improved
 from omma.engine.state import Progress
 from omma.engine.task import Task
 from omma.errors import ConfigError
+from omma.runs.metrics import direction
 
 Say = Callable[[str], None]
-_LOWER_IS_BETTER = ("loss", "error", "rmse", "mae", "rel", "log10", "entropy", "epe", "deg")
 
 
 def pick_device(wanted: str, say: Say) -> torch.device:
@@ -149,7 +149,7 @@ class Judge:
     def __init__(self, config: RunConfig, best: tuple[str, str], names: Sequence[str]) -> None:
         self._config = config
         self.metric = (config.save.best or best[0]).removeprefix("val/")
-        self.mode = best[1] if self.metric == best[0].removeprefix("val/") else _direction(self.metric)
+        self.mode = best[1] if self.metric == best[0].removeprefix("val/") else direction(self.metric)
         if self.metric not in names:
             raise ConfigError(
                 f"save.best: a validation gives no {self.metric}", f"there are {', '.join(sorted(names))}"
@@ -175,8 +175,3 @@ class Judge:
         """Whether the recipe's patience is at its end."""
         early_stop = self._config.train.early_stop
         return early_stop is not None and progress.early_stop.bad >= early_stop.patience
-
-
-def _direction(metric: str) -> str:
-    """A metric that is not the system's own is better lower if its name says so."""
-    return "min" if any(word in metric.lower() for word in _LOWER_IS_BETTER) else "max"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -11,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image as Pillow
+
+from omma.report.plots import Plot
+from omma.report.theme import SCRIPT, STYLE
+from omma.runs.files import json_text
 
 NUMBER = ' class="number"'
 MAX_PICTURE_WIDTH = 1280
@@ -49,6 +54,51 @@ def cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return number(value) if _is_number(value) else escape(str(value))
+
+
+def document(title: str, head: str, body: str, *, points: Mapping[str, Any]) -> str:
+    """A whole page that refers to nothing outside itself.
+
+    Args:
+        title: of the browser's tab.
+        head: HTML above the sections.
+        body: the sections.
+        points: plot name -> line -> {"x", "y"}, where the page's script reads values from; a line may also
+            have "colour", the index of its colour.
+    """
+    embedded = json.dumps(json.loads(json_text(points)), ensure_ascii=False).replace("<", "\\u003c")
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n"
+        f"<style>{STYLE}</style>\n</head>\n<body>\n{head}\n"
+        f"<main>{body}<footer>Written by omma. Every number is in report.json.</footer></main>\n"
+        f'<script type="application/json" id="points">{embedded}</script>\n'
+        f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
+    )
+
+
+def navigation(titles: Mapping[str, str]) -> str:
+    """Links to sections, anchor -> title."""
+    links = "".join(f'<a href="#{anchor}">{escape(title)}</a>' for anchor, title in titles.items())
+    return f"<nav><div>{links}</div></nav>"
+
+
+def message(kind: str, title: str, *details: str) -> str:
+    """A line set apart; kind is "error", "warning", "ok", "info" or "note"."""
+    more = "".join(f"<small>{escape(text)}</small>" for text in details)
+    return f'<div class="message {escape(kind)}">{escape(title)}{more}</div>'
+
+
+def figures(plots: Iterable[Plot]) -> str:
+    """Plots side by side, whose values the page's script reads off."""
+    body = "".join(map(_figure, plots))
+    return f'<div class="plots">{body}</div>' if body else ""
+
+
+def _figure(plot: Plot) -> str:
+    attributes = f'data-plot="{escape(plot.name)}" data-x="{escape(plot.x_label)}"'
+    return f'<figure class="plot" {attributes}>{plot.svg}</figure>'
 
 
 def section(anchor: str, title: str, *parts: str) -> str:

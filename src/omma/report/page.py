@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,6 @@ from omma.config.yaml import dump_yaml
 from omma.report import html
 from omma.report.facts import Facts
 from omma.report.plots import Plot, column_groups, readable_points
-from omma.report.theme import SCRIPT, STYLE
-from omma.runs.files import json_text
 
 SECTIONS = {
     "curves": "Training",
@@ -71,22 +68,9 @@ def render(
     }
     shown = {anchor: body for anchor, body in parts.items() if body}
     body = "".join(html.section(anchor, SECTIONS[anchor], body) for anchor, body in shown.items())
-    return _document(facts, _header(facts, notes), _navigation(shown), body)
-
-
-def _document(facts: Facts, header: str, navigation: str, body: str) -> str:
-    points = json.dumps(json.loads(json_text(readable_points(facts))), ensure_ascii=False).replace(
-        "<", "\\u003c"
-    )
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(facts['run']['name'])} – omma report</title>\n"
-        f"<style>{STYLE}</style>\n</head>\n<body>\n{header}\n{navigation}\n"
-        f"<main>{body}<footer>Written by omma. Every number is in report.json.</footer></main>\n"
-        f'<script type="application/json" id="points">{points}</script>\n'
-        f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
-    )
+    title = f"{facts['run']['name']} – omma report"
+    head = f"{_header(facts, notes)}\n{html.navigation({anchor: SECTIONS[anchor] for anchor in shown})}"
+    return html.document(title, head, body, points=readable_points(facts))
 
 
 def _header(facts: Facts, notes: Sequence[str]) -> str:
@@ -95,8 +79,8 @@ def _header(facts: Facts, notes: Sequence[str]) -> str:
     pill = f'<span class="pill {escape(state.partition(" ")[0])}">{escape(state)}</span>'
     items = [about["recipe"] or about["system"], _date(about["created"]), describe_hardware(hardware)]
     line = "".join(f"<span>{escape(item)}</span>" for item in items if item)
-    error = _message("error", "The run stopped with an error", about["error"]) if about["error"] else ""
-    messages = error + "".join(_message("note", note) for note in notes)
+    error = html.message("error", "The run stopped with an error", about["error"]) if about["error"] else ""
+    messages = error + "".join(html.message("note", note) for note in notes)
     cards = "".join(_card(entry, first=index == 0) for index, entry in enumerate(facts["headline"]))
     return (
         f'<header><h1>{escape(about["name"])}{pill}</h1><div class="about">{line}</div>{messages}'
@@ -132,29 +116,9 @@ def _card(entry: Facts, *, first: bool) -> str:
     )
 
 
-def _message(kind: str, title: str, *details: str) -> str:
-    more = "".join(f"<small>{escape(text)}</small>" for text in details)
-    return f'<div class="message {escape(kind)}">{escape(title)}{more}</div>'
-
-
-def _navigation(shown: Iterable[str]) -> str:
-    links = "".join(f'<a href="#{anchor}">{SECTIONS[anchor]}</a>' for anchor in shown)
-    return f"<nav><div>{links}</div></nav>"
-
-
-def _figure(plot: Plot) -> str:
-    attributes = f'data-plot="{escape(plot.name)}" data-x="{escape(plot.x_label)}"'
-    return f'<figure class="plot" {attributes}>{plot.svg}</figure>'
-
-
-def _figures(plots: Iterable[Plot]) -> str:
-    body = "".join(map(_figure, plots))
-    return f'<div class="plots">{body}</div>' if body else ""
-
-
 def _training(groups: Mapping[str, list[str]], plots: Mapping[str, Plot]) -> str:
-    rest = _figures(plots[column] for column in groups["rest"])
-    return _figures(plots[column] for column in groups["loss"]) + (
+    rest = html.figures(plots[column] for column in groups["rest"])
+    return html.figures(plots[column] for column in groups["loss"]) + (
         f"<h3>Learning rate, speed, memory</h3>{rest}" if rest else ""
     )
 
@@ -163,11 +127,11 @@ def _validation(groups: Mapping[str, list[str]], plots: Mapping[str, Plot]) -> s
     families = [name for name in groups if name.endswith("/")]
     folded = [
         html.folded(
-            f"{name[:-1]} in parts ({len(groups[name])} curves)", _figures(plots[c] for c in groups[name])
+            f"{name[:-1]} in parts ({len(groups[name])} curves)", html.figures(plots[c] for c in groups[name])
         )
         for name in families
     ]
-    return _figures(plots[column] for column in groups["validation"]) + "".join(folded)
+    return html.figures(plots[column] for column in groups["validation"]) + "".join(folded)
 
 
 def _evaluation(split: str, found: Facts, plots: Sequence[Plot]) -> str:
@@ -179,7 +143,7 @@ def _evaluation(split: str, found: Facts, plots: Sequence[Plot]) -> str:
     per_class = html.table(found["per_class"], bars=True)
     parts = [
         title,
-        f'<div class="beside"><div>{metrics}</div>{_figures(plots)}</div>',
+        f'<div class="beside"><div>{metrics}</div>{html.figures(plots)}</div>',
         f"<h3>By class</h3>{per_class}" if per_class else "",
         _extremes(found),
     ]
@@ -218,7 +182,7 @@ def _pictures(files: Sequence[Path]) -> str:
 
 def _finding(finding: Mapping[str, Any]) -> str:
     details = (finding.get("evidence"), finding.get("fix"))
-    return _message(finding["severity"], finding["title"], *(text for text in details if text))
+    return html.message(finding["severity"], finding["title"], *(text for text in details if text))
 
 
 def _provenance(facts: Facts) -> str:
@@ -239,6 +203,7 @@ def next_commands(about: Mapping[str, Any]) -> list[str]:
         *resume,
         (f"omma eval {name} --split val", "metrics of the best checkpoint"),
         (f"omma predict {name} --indices 0-9 --out pictures", "draw predictions"),
+        (f"omma compare {name} OTHER --out comparison", "curves and tables beside those of another run"),
         (f"omma export {name} --format onnx", "a file for other runtimes, checked against torch"),
     ]
     width = max(len(command) for command, _ in commands)

@@ -182,7 +182,7 @@ function attachReader(figure, lines) {
       const known = line.x.map((x, i) => [x, line.y[i]]).filter(([, y]) => y !== null);
       if (!known.length) return null;
       const [x, y] = known.reduce((a, b) => distance(b[0]) < distance(a[0]) ? b : a);
-      return {name, x, y, colour: `var(--c${index % 8})`};
+      return {name, x, y, colour: `var(--c${(line.colour ?? index) % 8})`};
     }).filter(Boolean);
     clear();
     if (!near.length) return;

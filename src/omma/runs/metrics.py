@@ -12,6 +12,7 @@ from omma.errors import DataError
 from omma.runs.files import explain_disk_full, write_text_atomic
 
 KEYS = ("step", "epoch", "phase")
+_LOWER_IS_BETTER = ("loss", "error", "rmse", "mae", "rel", "log10", "entropy", "epe", "deg")
 
 
 def _csv_line(cells: Iterable[str]) -> str:
@@ -112,3 +113,8 @@ def series(rows: Iterable[Mapping[str, Any]], phase: str, column: str) -> tuple[
     """Steps and values of one column in one phase, where it has a value."""
     points = [(row["step"], row[column]) for row in rows if row["phase"] == phase and column in row]
     return [step for step, _ in points], [value for _, value in points]
+
+
+def direction(metric: str) -> str:
+    """Whether the highest ("max") or lowest ("min") value of a metric is its best, by its name."""
+    return "min" if any(word in metric.lower() for word in _LOWER_IS_BETTER) else "max"
