@@ -139,7 +139,7 @@ def test_training_files_have_the_guides_names_and_are_continued_exactly(referenc
         "save.every=1",
     ]
     resume = ["--resume", reference_run / "model_000001.pt", "--logdir", tmp_path / "again"]
-    assert _omma("train", "lss/demo", *resume, *words, "schedule.warmup=20", "validate.every=1") == 0
+    assert _omma("train", "lss/demo", *resume, *words, "schedule.warmup=1", "validate.every=1") == 0
     rows = [r for r in read_metrics(tmp_path / "again" / "metrics.csv") if r["phase"] == "val"]
     assert [row["step"] for row in rows] == [2]
     straight = torch.load(reference_run / "model_000002.pt", weights_only=True)["model_state_dict"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omma.commands.flags import read_words
+from omma.commands.smoke import fit_warmup, smoke_overrides
 from omma.errors import OmmaError, Preempted, UsageError
 from omma.runs.console import RunLog
 from omma.runs.files import write_json_atomic
@@ -102,13 +103,16 @@ def train(
     from omma.engine.launch import world
 
     root = runs_root(runs_dir)
-    found = open_recipe(recipe, [*_smoke_overrides(smoke), *overrides], runs_root=root)
+    found = open_recipe(recipe, [*smoke_overrides(smoke), *overrides], runs_root=root)
+    found, note = fit_warmup(found, smoke, overrides)
     processes = world()
     if processes.size > 1 and name is None:
         raise UsageError("several processes need one --name", "add --name NAME, the same for all")
     folder_name = name or default_name(found.system.name, found.name.rpartition("/")[2])
     start = Start(overfit, init, resume_file)
     if processes.rank == 0:
+        if note and not quiet:
+            print(note)  # noqa: T201
         found = _with_batch_size(found, overfit)
         run = _new_run(found, root, folder_name, start, overwrite=overwrite)
     else:
@@ -248,16 +252,9 @@ def _welcome(
     parameters = sum(parameter.numel() for parameter in task.parameters())
     console.line(f"{run.name}: {recipe.system.name}, {parameters / 1e6:.2f} M parameters, seed {config.seed}")
     console.line(f"data: {num_train} training and {num_val} validation samples in {config.data.root}")
+    for line in task.describe():
+        console.line(line)
     console.line(f"run folder: {run.path}")
-
-
-def _smoke_overrides(steps: int | None) -> list[str]:
-    if steps is None:
-        return []
-    return [
-        f"train.length={steps}", f"validate.every={max(1, steps // 2)}", "validate.limit=8",
-        f"save.every={max(1, steps // 2)}", "log.every=1",
-    ]  # fmt: skip
 
 
 def _with_batch_size(recipe: Recipe, overfit: int | None) -> Recipe:

@@ -92,6 +92,10 @@ class Task(nn.Module):
         """What metrics were measured under, such as a visibility or a mask; printed beside every number."""
         return ""
 
+    def describe(self) -> list[str]:
+        """Lines for the start of a training, such as which loss terms are active."""
+        return []
+
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Inputs of `self.model.forward` of the right shapes, for export, bench and the contract test."""
         raise NotImplementedError

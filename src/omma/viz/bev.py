@@ -98,7 +98,7 @@ def draw_bev(
     legend: Legend = (),
     ego_centre_x_m: float | None = 0.5,
 ) -> Image:
-    """A painted map as a picture with axes, the ego vehicle and a legend.
+    """A painted map of the ego frame as a picture with axes, the ego vehicle and a legend.
 
     Args:
         painted_xy: (X, Y, 3) uint8, see the `paint_*` functions.
@@ -112,13 +112,38 @@ def draw_bev(
     Returns:
         (H, W, 3) uint8.
     """
-    scale = height / (x_range_m[1] - x_range_m[0])
-    width = round((y_range_m[1] - y_range_m[0]) * scale)
-    canvas = _Canvas(width, height, title, legend)
-    canvas.picture.paste(Pillow.fromarray(resize_map(orient(painted_xy), height, width)), canvas.origin)
-    canvas.axes(x_range_m, y_range_m, scale)
+    canvas = _Canvas(orient(painted_xy), x_range_m, y_range_m, height=height, title=title, legend=legend)
+    canvas.axes("x (m)", "y (m), left is +", sign=1)
     if ego_centre_x_m is not None:
-        canvas.ego(x_range_m, y_range_m, scale, ego_centre_x_m)
+        canvas.ego(ego_centre_x_m)
+    return np.asarray(canvas.picture)
+
+
+def draw_camera_bev(
+    painted_zx: Image,
+    *,
+    z_range_m: Range,
+    x_range_m: Range,
+    height: int = 420,
+    title: str = "",
+    legend: Legend = (),
+) -> Image:
+    """A painted map of a camera's frame, x to the right and z ahead, as a picture with axes and a legend.
+
+    Args:
+        painted_zx: (Z, X, 3) uint8, row 0 nearest, column 0 farthest left.
+        z_range_m: lowest and highest z of the map.
+        x_range_m: lowest and highest x of the map.
+        height: of the map's area in pixels; text comes on top of it.
+        title: line above.
+        legend: (label, colour) pairs, drawn below; give pictures of one panel row the same ones.
+
+    Returns:
+        (H, W, 3) uint8; the far end is at the top.
+    """
+    left_range_m = (-x_range_m[1], -x_range_m[0])
+    canvas = _Canvas(painted_zx[::-1], z_range_m, left_range_m, height=height, title=title, legend=legend)
+    canvas.axes("z (m)", "x (m), right is +", sign=-1)
     return np.asarray(canvas.picture)
 
 
@@ -132,11 +157,25 @@ def _ticks(low: float, high: float, pixels: float) -> list[float]:
 
 
 class _Canvas:
-    """The picture around a map: margins, axes, ego box, legend."""
+    """The picture around a map: margins, axes, ego box, legend.
+
+    Args:
+        pixels: the map with row 0 farthest ahead and column 0 farthest left.
+        ahead_m: range from the last row to the first.
+        left_m: range from the last column to the first.
+        height: of the map in the picture.
+        title: line above.
+        legend: entries below.
+    """
 
     LEFT, RIGHT, BOTTOM, LINE = 44, 12, 40, 18
 
-    def __init__(self, width: int, height: int, title: str, legend: Legend) -> None:
+    def __init__(
+        self, pixels: Image, ahead_m: Range, left_m: Range, *, height: int, title: str, legend: Legend
+    ) -> None:
+        self.ahead_m, self.left_m = ahead_m, left_m
+        self.scale = height / (ahead_m[1] - ahead_m[0])
+        width = round((left_m[1] - left_m[0]) * self.scale)
         top = 30
         lines = self._legend_lines(legend, width + self.LEFT)
         size = (
@@ -147,6 +186,7 @@ class _Canvas:
         self.draw = ImageDraw.Draw(self.picture)
         self.origin = (self.LEFT, top)
         self.width, self.height = width, height
+        self.picture.paste(Pillow.fromarray(resize_map(pixels, height, width)), self.origin)
         self._text((self.LEFT, top - 10), title, "ls", size=14)
         for index, entries in enumerate(lines):
             self._legend_line(entries, top + height + self.BOTTOM + self.LINE * index)
@@ -174,28 +214,28 @@ class _Canvas:
     def _text(self, xy: tuple[float, float], text: str, anchor: str, size: int = 11) -> None:
         self.draw.text(xy, text, fill=INK, font=font_for(text, size), anchor=anchor)
 
-    def axes(self, x_range_m: Range, y_range_m: Range, scale: float) -> None:
-        """Frame, ticks and labels: x upwards, y growing to the left."""
+    def axes(self, ahead_name: str, side_name: str, *, sign: int) -> None:
+        """Frame, ticks and labels; the sideways axis grows to the left (sign 1) or to the right (-1)."""
         left, top = self.origin
         right, bottom = left + self.width, top + self.height
-        for value in _ticks(*x_range_m, self.height):
-            row = top + (x_range_m[1] - value) * scale
+        for value in _ticks(*self.ahead_m, self.height):
+            row = top + (self.ahead_m[1] - value) * self.scale
             self.draw.line((left - 4, row, left, row), fill=INK)
             self._text((left - 6, row), f"{value:g}", "rm")
-        for value in _ticks(*y_range_m, self.width):
-            column = left + (y_range_m[1] - value) * scale
+        for value in _ticks(*self.left_m, self.width):
+            column = left + (self.left_m[1] - value) * self.scale
             self.draw.line((column, bottom, column, bottom + 4), fill=INK)
-            self._text((column, bottom + 6), f"{value:g}", "ma")
+            self._text((column, bottom + 6), f"{sign * value or 0:g}", "ma")
         self.draw.rectangle((left, top, right, bottom), outline=GREY)
-        self._text((left + self.width / 2, bottom + 21), "y (m), left is +", "ma")
-        self._text((4, top - 12), "x (m)", "ls")
+        self._text((left + self.width / 2, bottom + 21), side_name, "ma")
+        self._text((4, top - 12), ahead_name, "ls")
 
-    def ego(self, x_range_m: Range, y_range_m: Range, scale: float, centre_x_m: float) -> None:
+    def ego(self, centre_m: float) -> None:
         """The vehicle's outline with a nose that points ahead."""
         left, top = self.origin
-        column = left + y_range_m[1] * scale
-        row = top + (x_range_m[1] - centre_x_m) * scale
-        half_length, half_width = EGO_LENGTH_M * scale / 2, max(EGO_WIDTH_M * scale / 2, 2)
+        column = left + self.left_m[1] * self.scale
+        row = top + (self.ahead_m[1] - centre_m) * self.scale
+        half_length, half_width = EGO_LENGTH_M * self.scale / 2, max(EGO_WIDTH_M * self.scale / 2, 2)
         box = (column - half_width, row - half_length, column + half_width, row + half_length)
         self.draw.rectangle(box, fill=LIGHT, outline=INK, width=2)
         nose = [(column, box[1]), (box[0], box[1] + half_width * 1.5), (box[2], box[1] + half_width * 1.5)]

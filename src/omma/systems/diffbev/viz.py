@@ -1,0 +1,57 @@
+"""How a prediction is drawn: the image, the ground truth and each run's map, all with one palette."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from omma.engine.task import Prediction
+from omma.systems.diffbev.palette import COLOURS, IGNORED, paint
+from omma.viz.bev import draw_camera_bev
+from omma.viz.image import Image, Tile, panel
+
+THRESHOLD = 0.5
+
+
+def draw(predictions: Sequence[tuple[str, Prediction]]) -> Image:
+    """Draw one image as several runs see it.
+
+    Columns: the image, ground truth where there is one, then the runs. In the maps the far end is at the top,
+    a later class is painted over an earlier one, and cells that do not count are dark grey in all columns.
+
+    Args:
+        predictions: (run name, prediction) pairs of the same image.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    first = predictions[0][1]
+    visible = first.arrays.get("visible")
+    maps = {name or "prediction": prediction.arrays["logits"] > 0 for name, prediction in predictions}
+    if "target" in first.arrays:
+        maps = {"ground truth": first.arrays["target"], **maps}
+    if visible is None:
+        visible = np.ones(first.arrays["logits"].shape[1:], bool)
+    legend = _legend(first.meta["classes"], list(maps.values()), visible)
+    ranges = {"z_range_m": tuple(first.meta["z"][:2]), "x_range_m": tuple(first.meta["x"][:2])}
+    image = np.ascontiguousarray(first.arrays["image"].transpose(1, 2, 0))
+    tiles = [Tile(image, first.meta["channel"] or "image")]
+    tiles += [
+        Tile(draw_camera_bev(paint(found, ~visible), title=title, legend=legend, **ranges))
+        for title, found in maps.items()
+    ]
+    title = f"{first.meta['token']}, probability > {THRESHOLD}"
+    return panel([tiles], width=400 * len(tiles) + 200, title=title, max_row_height=520)
+
+
+def _legend(
+    classes: Sequence[str], maps: Sequence[np.ndarray], visible: np.ndarray
+) -> list[tuple[str, tuple[int, int, int]]]:
+    """The classes that any map shows, and the colour of cells that do not count."""
+    shown = [
+        (name, COLOURS[index])
+        for index, name in enumerate(classes)
+        if any((found[index] & visible).any() for found in maps)
+    ]
+    return [*shown, ("does not count", IGNORED)]
