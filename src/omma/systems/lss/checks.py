@@ -6,14 +6,14 @@ train without an error and end near zero (spec section 4.1).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from omma.core.grid import BevGrid
+from omma.core.symmetry import AS_IT_IS, SYMMETRIES, symmetries
 from omma.data.formats.frame import Boxes, Frame
 from omma.data.transforms import fill_boxes
 from omma.errors import Finding
@@ -25,17 +25,6 @@ HEIGHT_M = (0.3, 4.0)
 LARGEST_OFFSET_M = 5.0
 SIDE_TOLERANCE = 0.1  # a camera at the side may look a little back though it is called front
 GOOD_OVERLAP, CLEARLY_BETTER = 0.3, 2.0
-
-_SYMMETRIES: dict[str, Callable[[Any], Any]] = {
-    "as it is": lambda m: m,
-    "turned by 180 degrees": lambda m: m[::-1, ::-1],
-    "mirrored left to right": lambda m: m[:, ::-1],
-    "mirrored front to back": lambda m: m[::-1],
-    "with its axes swapped": lambda m: m.T,
-    "with its axes swapped and turned by 180 degrees": lambda m: m.T[::-1, ::-1],
-    "turned by 90 degrees": lambda m: m.T[::-1],
-    "turned by 270 degrees": lambda m: m.T[:, ::-1],
-}
 
 
 def check_extrinsics(ego_T_cam: NDArray[np.float64], cameras: Sequence[str], where: str) -> list[Finding]:
@@ -145,11 +134,9 @@ class Fit:
 def fit_boxes(labels: Sequence[BoolMap], boxes: Sequence[Boxes], grid: BevGrid) -> Fit:
     """Compare labels (X, Y) with the footprints of boxes under the eight symmetries of a square."""
     drawn = [fill_boxes(some.footprints, grid) > 0 for some in boxes]
-    square = grid.nx[0] == grid.nx[1]
-    names = list(_SYMMETRIES) if square else list(_SYMMETRIES)[:4]
     overlap = {}
-    for name in names:
-        turned = [_SYMMETRIES[name](label) for label in labels]
+    for name in symmetries(grid.nx[:2]):
+        turned = [SYMMETRIES[name](label) for label in labels]
         shared = sum(int((label & box).sum()) for label, box in zip(turned, drawn, strict=True))
         union = sum(int((label | box).sum()) for label, box in zip(turned, drawn, strict=True))
         overlap[name] = shared / max(union, 1)
@@ -163,9 +150,9 @@ def check_orientation(fit: Fit, label_frame: str) -> Finding:
         fit: of `fit_boxes`.
         label_frame: the present setting, "lss" or "simbev".
     """
-    own, best = fit.overlap["as it is"], fit.overlap[fit.best]
+    own, best = fit.overlap[AS_IT_IS], fit.overlap[fit.best]
     evidence = f"IoU with {fit.num_boxes} boxes: {own:.2f} as it is, {best:.2f} {fit.best}"
-    if fit.best != "as it is" and best > CLEARLY_BETTER * own:
+    if fit.best != AS_IT_IS and best > CLEARLY_BETTER * own:
         other = "simbev" if label_frame == "lss" else "lss"
         fix = f"set data.label_frame={other}"
         if fit.best != "turned by 180 degrees":
