@@ -212,13 +212,40 @@ def plot_bars(
         axes.grid(visible=False, axis="x")
         bars = axes.bar(range(len(names)), values, color=COLOURS[0], width=0.62)
         axes.bar_label(bars, fmt="%.3g", color=INK, fontsize=8, padding=2)
-        crowded = max(map(len, names)) * len(names) > 60
-        axes.set_xticks(
-            range(len(names)), names, rotation=40 if crowded else 0, ha="right" if crowded else "center"
-        )
+        _name_bars(axes, names)
         axes.margins(y=0.15)
         _fix_layout(figure)
     return figure
+
+
+def plot_bar_groups(
+    names: Sequence[str],
+    groups: Mapping[str, Sequence[float]],
+    *,
+    title: str,
+    y_label: str = "",
+    size: tuple[float, float] = (7.2, 3.4),
+) -> Figure:
+    """Bars side by side at each name, one of each group, for distributions that are compared."""
+    with _style():
+        figure, axes = _axes(title, "", y_label, size)
+        axes.grid(visible=False, axis="x")
+        width = 0.8 / len(groups)
+        places = np.arange(len(names))
+        for index, (group, values) in enumerate(groups.items()):
+            offset = (index - (len(groups) - 1) / 2) * width
+            axes.bar(places + offset, values, width=width, color=COLOURS[index % len(COLOURS)], label=group)
+        _name_bars(axes, names)
+        axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+        _fix_layout(figure)
+    return figure
+
+
+def _name_bars(axes: Axes, names: Sequence[str]) -> None:
+    crowded = max(map(len, names)) * len(names) > 60
+    axes.set_xticks(
+        range(len(names)), names, rotation=40 if crowded else 0, ha="right" if crowded else "center"
+    )
 
 
 def plot_lines(
