@@ -32,11 +32,14 @@ from omma.world.writers.files import write_json
 
 FORMAT_VERSION = 1
 MARKER = "world.json"
-# each module has IMAGE_SIZE, SPLITS, write_frame(folder, capture) and finish(folder, records, image_size)
+# each module has IMAGE_SIZE, FRAME_INTERVAL_S, SPLITS, write_frame(folder, capture) and
+# finish(folder, records, image_size); one that can only hold so many scenes also has most_scenes(split)
 FORMATS = {
     "simbev": "omma.world.writers.simbev",
     "simbev-seed": "omma.world.writers.simbev_seed",
     "simbev-cvt": "omma.world.writers.simbev_cvt",
+    "nuscenes": "omma.world.writers.nuscenes",
+    "bev-dirs": "omma.world.writers.bev_dirs",
 }
 _FRAMES_PER_UNIT = 8
 
@@ -96,7 +99,7 @@ def build(
     image_size: tuple[int, int] | None = None,
     workers: int = 1,
     force: bool = False,
-    frame_interval_s: float = 2.0,
+    frame_interval_s: float | None = None,
     progress: Progress | None = None,
 ) -> WorldSummary:
     """Build a data set.
@@ -111,11 +114,11 @@ def build(
         image_size: (H, W) of the pictures; the format's own by default.
         workers: processes.
         force: replace `out` if `omma world` made it.
-        frame_interval_s: seconds between frames.
+        frame_interval_s: seconds between frames; the format's own by default.
         progress: called with the number of frames that are done.
 
     Raises:
-        UsageError: there is no such format.
+        UsageError: there is no such format, or it does not hold so many scenes.
         DataError: the folder is in use, or the ray caster is not installed.
     """
     started = time.monotonic()
@@ -123,10 +126,12 @@ def build(
     accelerate(np.zeros((1, 3, 3), np.float32))  # where Embree is missing this says so before any work
     _refuse_used(out, force)
     size = image_size or writer.IMAGE_SIZE
+    interval_s = writer.FRAME_INTERVAL_S if frame_interval_s is None else frame_interval_s
     splits = _splits(writer.SPLITS, scenes, val_scenes)
+    _refuse_too_many(format, writer, splits)
     with _under_construction(out) as folder:
         units = [
-            _Unit(format, folder, seed, split, scene, part, frame_interval_s, size)
+            _Unit(format, folder, seed, split, scene, part, interval_s, size)
             for split, numbers in splits.items()
             for scene in numbers
             for part in _parts(frames)
@@ -143,7 +148,7 @@ def build(
         writer.finish(folder, records, size)
         names = {split: list(found) for split, found in records.items()}
         summary = WorldSummary(format, out, names, frames, size, seed, time.monotonic() - started)
-        _write_marker(folder, summary, frame_interval_s)
+        _write_marker(folder, summary, interval_s)
     return summary
 
 
@@ -161,6 +166,17 @@ def _splits(names: tuple[str, ...], scenes: int, val_scenes: int) -> dict[str, r
         splits[name] = range(first, first + count)
         first += count
     return splits
+
+
+def _refuse_too_many(format: str, writer: Any, splits: dict[str, range]) -> None:
+    if not hasattr(writer, "most_scenes"):
+        return
+    for split, numbers in splits.items():
+        most = writer.most_scenes(split)
+        if len(numbers) > most:
+            raise UsageError(
+                f"{format} has names for {most} {split} scenes, not {len(numbers)}", f"ask for {most}"
+            )
 
 
 def _parts(frames: int) -> list[tuple[int, ...]]:

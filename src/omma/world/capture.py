@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from omma.core.poses import invert_rigid, transform_points
 from omma.world.render import Renderer
 from omma.world.scene import ActorState, Scene, Snapshot
-from omma.world.sensors import Picture, PinholeCamera, Sweep, sweep_lidar, take_picture, visible_shares
+from omma.world.sensors import (
+    LidarModel,
+    Picture,
+    PinholeCamera,
+    Sweep,
+    sweep_lidar,
+    take_picture,
+    visible_shares,
+)
 
 _LIDAR_STREAM = 999
 
@@ -51,19 +59,28 @@ class Capture:
         """(4, 4) pose of the ego vehicle."""
         return self.scene.global_T_scene @ self.snapshot.ego.scene_T_actor
 
-    def camera(self, ego_T_cam: NDArray[np.float64], intrinsics: NDArray[np.float64]) -> PinholeCamera:
-        """A camera mounted on the ego vehicle."""
-        return PinholeCamera(intrinsics, self.image_size, self.snapshot.ego.scene_T_actor @ ego_T_cam)
+    def scene_T_ego(self, delay_s: float) -> NDArray[np.float64]:  # noqa: N802
+        """(4, 4) pose of the ego vehicle so much later."""
+        return self.scene.ego.path(self.time_s + delay_s)
+
+    def camera(
+        self, ego_T_cam: NDArray[np.float64], intrinsics: NDArray[np.float64], delay_s: float = 0.0
+    ) -> PinholeCamera:
+        """A camera mounted on the ego vehicle, where that is so much later; all else stands still."""
+        return PinholeCamera(intrinsics, self.image_size, self.scene_T_ego(delay_s) @ ego_T_cam)
 
     def picture(self, camera: PinholeCamera, number: int) -> Picture:
         """What the camera sees; `number` tells the noise of the rig's cameras apart."""
         return take_picture(self.renderer, camera, self._rng(number))
 
-    def lidar(self, ego_T_lidar: NDArray[np.float64]) -> Sweep:
+    def lidar(
+        self,
+        ego_T_lidar: NDArray[np.float64],
+        model: LidarModel = LidarModel(),  # noqa: B008  frozen
+    ) -> Sweep:
         """What a LiDAR on the ego vehicle measures."""
-        return sweep_lidar(
-            self.snapshot, self.snapshot.ego.scene_T_actor @ ego_T_lidar, self._rng(_LIDAR_STREAM)
-        )
+        scene_T_lidar = self.snapshot.ego.scene_T_actor @ ego_T_lidar
+        return sweep_lidar(self.snapshot, scene_T_lidar, self._rng(_LIDAR_STREAM), model)
 
     def actors_within(self, reach_m: float) -> list[ActorState]:
         """Actors whose middle is at most `reach_m` ahead, behind or aside of the ego vehicle."""

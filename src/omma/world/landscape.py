@@ -17,7 +17,16 @@ from omma.world.assets.scenery import (
     tree,
 )
 from omma.world.mesh import Material, Mesh, join, place
-from omma.world.streets import CORNER_M, CURB_HEIGHT_M, U_RANGE_M, V_RANGE_M, Block, Plan, Points
+from omma.world.streets import (
+    CORNER_M,
+    CURB_HEIGHT_M,
+    U_RANGE_M,
+    V_RANGE_M,
+    Block,
+    Plan,
+    Points,
+    cut_quads,
+)
 
 CURB_ALBEDO = (0.42, 0.41, 0.39)
 _FAR_M = 900.0
@@ -34,28 +43,11 @@ def _ground(plan: Plan, parts: Parts) -> None:
         border = block.border()
         rim = np.stack([border, np.roll(border, -1, axis=0)], 1)
         inner = np.clip(rim, np.array(block.low) + CORNER_M, np.array(block.high) - CORNER_M)
-        quads = [_cut(np.stack([rim[:, 0], rim[:, 1], inner[:, 1], inner[:, 0]], 1)), _tiles(block)]
-        top = plan.bend.xy(np.concatenate(quads))
+        rim_quads = cut_quads(np.stack([rim[:, 0], rim[:, 1], inner[:, 1], inner[:, 0]], 1))
+        # rays pass small triangles faster than long ones
+        top = plan.bend.xy(np.concatenate([rim_quads, block.tiles()]))
         parts["road"].append(_surface(_triangles(top, CURB_HEIGHT_M), Material.GROUND))
         parts["sidewalk"].append(_surface(_skirt(curb, CURB_HEIGHT_M), Material.MATTE))
-
-
-def _cut(quads: Points, step_m: float = 8.0) -> Points:
-    """Quadrilaterals (n, 4, 2) cut across where their first side is long, so that they follow the bend."""
-    pieces = []
-    for a, b, c, d in quads:
-        share = np.linspace(0, 1, 1 + max(1, int(np.hypot(*(b - a)) / step_m)))[:, None]
-        low, high = a + share * (b - a), d + share * (c - d)
-        pieces.append(np.stack([low[:-1], low[1:], high[1:], high[:-1]], 1))
-    return np.concatenate(pieces)
-
-
-def _tiles(block: Block, size_m: float = 16.0) -> Points:
-    """The inside of a block as (n, 4, 2) rectangles: rays pass small triangles faster than long ones."""
-    low, high = np.array(block.low) + CORNER_M, np.array(block.high) - CORNER_M
-    u, v = (np.linspace(a, b, 1 + int(np.ceil((b - a) / size_m))) for a, b in zip(low, high, strict=True))
-    grid = np.stack(np.meshgrid(u, v, indexing="ij"), -1)
-    return np.stack([grid[:-1, :-1], grid[1:, :-1], grid[1:, 1:], grid[:-1, 1:]], 2).reshape(-1, 4, 2)
 
 
 def _triangles(quads: Points, z: float) -> Points:

@@ -121,31 +121,66 @@ def take_picture(renderer: Renderer, camera: PinholeCamera, rng: np.random.Gener
 
 
 @dataclass(frozen=True)
+class LidarModel:
+    """The beams of a spinning LiDAR.
+
+    Args:
+        lowest_deg: elevation of its lowest beam.
+        highest_deg: elevation of its highest beam.
+        beams: one above the other, evenly spaced.
+        columns: measurements of each beam in one turn.
+    """
+
+    lowest_deg: float = -24.0
+    highest_deg: float = 8.0
+    beams: int = 64
+    columns: int = 1024
+
+    def directions(self) -> Float:
+        """(3, beams * columns) float32 unit vectors in the sensor frame, beam by beam from the lowest."""
+        elevation = np.radians(np.linspace(self.lowest_deg, self.highest_deg, self.beams))[:, None]
+        azimuth = np.linspace(0, 2 * np.pi, self.columns, endpoint=False)[None]
+        level = np.cos(elevation)
+        grid = np.broadcast_arrays(level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation))
+        return np.stack([part.ravel() for part in grid]).astype(np.float32)
+
+
+@dataclass(frozen=True)
 class Sweep:
     """What a LiDAR measured.
 
     Args:
         xyz: (n, 3) float32 metres in the sensor frame (axes as its pose says).
         instance: (n,) int32, 0 where no actor was hit.
+        ring: (n,) int32 number of the beam, 0 the lowest.
+        brightness: (n,) float32 albedo of the surface, 0 to 1; paint on the ground is left out.
     """
 
     xyz: Float
     instance: NDArray[np.int32]
+    ring: NDArray[np.int32]
+    brightness: Float
 
 
-def sweep_lidar(snapshot: Snapshot, scene_T_lidar: NDArray[np.float64], rng: np.random.Generator) -> Sweep:
-    """One turn of a 64-beam LiDAR: 1024 columns, 2 to 100 m, 1 cm noise along the beam."""
-    elevation = np.radians(np.linspace(-24.0, 8.0, 64))[:, None]
-    azimuth = np.linspace(0, 2 * np.pi, 1024, endpoint=False)[None]
-    level = np.cos(elevation)
-    grid = np.broadcast_arrays(level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation))
-    beams = np.stack([part.ravel() for part in grid]).astype(np.float32)
+def sweep_lidar(
+    snapshot: Snapshot,
+    scene_T_lidar: NDArray[np.float64],
+    rng: np.random.Generator,
+    model: LidarModel = LidarModel(),
+) -> Sweep:
+    """One turn of a LiDAR: 2 to 100 m, 1 cm noise along the beam."""
+    beams = model.directions()
     origin = scene_T_lidar[:3, 3].astype(np.float32)[:, None]
     ways = scene_T_lidar[:3, :3].astype(np.float32) @ beams
     hits = snapshot.caster.cast(np.broadcast_to(origin, ways.shape), ways)
     seen = np.flatnonzero((hits.distance > 2) & (hits.distance < 100))
     measured = hits.distance[seen] + rng.normal(0, 0.01, len(seen)).astype(np.float32)
-    return Sweep((beams[:, seen] * measured).T, snapshot.face_instance[hits.face[seen]])
+    return Sweep(
+        (beams[:, seen] * measured).T,
+        snapshot.face_instance[hits.face[seen]],
+        (seen // model.columns).astype(np.int32),
+        snapshot.pick("albedo", hits.face[seen]).mean(1),
+    )
 
 
 def visible_shares(snapshot: Snapshot, cameras: Sequence[PinholeCamera]) -> dict[int, float]:

@@ -136,6 +136,13 @@ class Block:
             )
         return np.concatenate(arcs)
 
+    def tiles(self, inset_m: float = CORNER_M, size_m: float = 16.0) -> Points:
+        """(n, 4, 2) street coordinates of rectangles that fill its inside, `inset_m` off its border."""
+        low, high = np.array(self.low) + inset_m, np.array(self.high) - inset_m
+        u, v = (np.linspace(a, b, 1 + int(np.ceil((b - a) / size_m))) for a, b in zip(low, high, strict=True))
+        grid = np.stack(np.meshgrid(u, v, indexing="ij"), -1)
+        return np.stack([grid[:-1, :-1], grid[1:, :-1], grid[1:, 1:], grid[:-1, 1:]], 2).reshape(-1, 4, 2)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -172,6 +179,16 @@ class Plan:
     def stretches(self, street: Street) -> list[tuple[float, float]]:
         """(from, to) along a street between the junctions, clear of corners and crosswalks."""
         return _stretches(street, self.crossings(street))
+
+
+def cut_quads(quads: Points, step_m: float = 8.0) -> Points:
+    """Quadrilaterals (n, 4, 2) cut across where their first side is long, so that they follow the bend."""
+    pieces = []
+    for a, b, c, d in quads:
+        share = np.linspace(0, 1, 1 + max(1, int(np.hypot(*(b - a)) / step_m)))[:, None]
+        low, high = a + share * (b - a), d + share * (c - d)
+        pieces.append(np.stack([low[:-1], low[1:], high[1:], high[:-1]], 1))
+    return np.concatenate(pieces)
 
 
 def plan_streets(rng: np.random.Generator) -> Plan:

@@ -67,6 +67,11 @@ class Way:
     z_m: float = 0.0
     turn: float = 0.0
 
+    @property
+    def parks(self) -> bool:
+        """Whether it is a place in a parking strip."""
+        return self.speed == 0 and abs(self.aside_m) > self.street.half_m - self.street.parking_m
+
     def __call__(self, time_s: float) -> NDArray[np.float64]:
         """Pose (4, 4) in the scene frame."""
         uv = self.street.uv(

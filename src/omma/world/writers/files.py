@@ -16,13 +16,19 @@ _JPEG_QUALITY = 95
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def write_image(path: Path, rgb: NDArray[np.uint8]) -> None:
-    """Write a picture (H, W, 3) in RGB order or (H, W) as PNG or JPEG, by the suffix of the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_image(path: Path, rgb: NDArray[np.uint8], kind: str | None = None) -> None:
+    """Write a picture (H, W, 3) in RGB order or (H, W) as PNG or JPEG, by `kind` or the path's suffix."""
+    suffix = kind or path.suffix
     pixels = rgb if rgb.ndim == 2 else rgb[..., ::-1]
-    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if path.suffix == ".jpg" else []
-    _, encoded = cv2.imencode(path.suffix, pixels, options)
-    path.write_bytes(encoded.tobytes())
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if suffix == ".jpg" else []
+    _, encoded = cv2.imencode(suffix, pixels, options)
+    write_bytes(path, encoded.tobytes())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file, and its folder where that is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
 
 
 def write_npy(path: Path, array: NDArray) -> None:

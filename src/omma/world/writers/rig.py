@@ -1,4 +1,4 @@
-"""SimBEV's six cameras on the ego vehicle of a capture, and what all its writers derive from them."""
+"""SimBEV's six cameras on the ego vehicle of a capture, and what several writers derive from a capture."""
 
 from __future__ import annotations
 
@@ -50,3 +50,9 @@ def box_records(capture: Capture, reach_m: float, shares: dict[int, float]) -> l
         }
         for actor in capture.actors_within(reach_m)
     ]
+
+
+def quaternion_and_position(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(w, x, y, z) and position of an upright pose."""
+    half = np.arctan2(matrix[1, 0], matrix[0, 0]) / 2
+    return np.array([np.cos(half), 0.0, 0.0, np.sin(half)]), matrix[:3, 3]

@@ -36,9 +36,10 @@ from omma.world.capture import Capture
 from omma.world.scene import CLASSES, ActorState
 from omma.world.sensors import Picture, Sweep
 from omma.world.writers.files import write_image, write_json, write_npz
-from omma.world.writers.rig import rig_cameras
+from omma.world.writers.rig import quaternion_and_position, rig_cameras
 
 IMAGE_SIZE = (450, 800)
+FRAME_INTERVAL_S = 2.0
 SPLITS = ("train", "val", "test")
 NUM_CLASSES = 14
 _TAGS = np.array([SEMANTIC_TAGS[name] for name in CLASSES], np.uint8)
@@ -48,7 +49,7 @@ _EGO_T_LIDAR = pose(np.eye(3), LIDAR_TRANSLATION_M)
 def write_frame(folder: Path, capture: Capture) -> dict[str, Any]:
     """Write the files of one frame; returns its record for `finish`."""
     number, frame = capture.scene.number, capture.frame
-    rotation, translation = _quaternion_and_position(capture.global_T_ego)
+    rotation, translation = quaternion_and_position(capture.global_T_ego)
     record: dict[str, Any] = {
         "ego2global_translation": translation,
         "ego2global_rotation": rotation,
@@ -140,9 +141,3 @@ def _mounting(rotation: NDArray[np.float64], translation: tuple[float, float, fl
         "sensor2ego_translation": translation,
         "sensor2ego_rotation": rotation,
     }
-
-
-def _quaternion_and_position(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(w, x, y, z) and position of an upright pose."""
-    half = np.arctan2(matrix[1, 0], matrix[0, 0]) / 2
-    return np.array([np.cos(half), 0.0, 0.0, np.sin(half)]), matrix[:3, 3]

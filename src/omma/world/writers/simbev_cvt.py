@@ -31,6 +31,7 @@ from omma.world.writers.files import write_image, write_json, write_npz
 from omma.world.writers.rig import box_records, calibration, rig_cameras
 
 IMAGE_SIZE = (224, 480)
+FRAME_INTERVAL_S = 2.0
 SPLITS = ("train", "val")
 _HALF = CVT_CELLS / 2
 _VIEW = [[0.0, -1 / CVT_CELL_M, _HALF], [-1 / CVT_CELL_M, 0.0, _HALF], [0.0, 0.0, 1.0]]

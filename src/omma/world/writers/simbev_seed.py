@@ -26,6 +26,7 @@ from omma.world.writers.files import write_image, write_json, write_npy
 from omma.world.writers.rig import box_records, calibration, rig_cameras
 
 IMAGE_SIZE = (224, 480)
+FRAME_INTERVAL_S = 2.0
 SPLITS = ("train", "val")
 
 
