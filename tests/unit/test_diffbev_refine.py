@@ -140,8 +140,8 @@ def test_sampler_against_the_formulas_written_out(prediction: Any) -> None:
             "v": math.sqrt(a) * state - math.sqrt(1 - a) * told,
             "x0": told,
         }[prediction]
-        guess = torch.clip(guess, -5, 5)
         noise = (state - math.sqrt(a) * guess) / math.sqrt(1 - a)
+        guess = torch.clip(guess, -5, 5)
         b = 1.0 if before is None else float(alpha_bar[before])
         state = math.sqrt(b) * guess + math.sqrt(1 - b) * noise
     torch.testing.assert_close(sampled.double(), state, rtol=1e-3, atol=1e-3)
@@ -350,5 +350,5 @@ def test_the_noise_predictor_learns() -> None:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert sum(losses[-20:]) / 20 < 0.5 * losses[0]

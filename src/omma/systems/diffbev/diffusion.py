@@ -68,17 +68,13 @@ class Diffusion(nn.Module):
 
     def denoised(self, predicted: Tensor, x_t: Tensor, times: Tensor) -> Tensor:
         """x_0 within +-5 that the network's `predicted` of x_t means."""
-        signal, sigma = self._levels(times)
-        if self.prediction == "eps":
-            clean = (x_t - sigma * predicted) / signal
-        elif self.prediction == "v":
-            clean = signal * x_t - sigma * predicted
-        else:
-            clean = predicted
-        return clean.clamp(-LIMIT, LIMIT)
+        return self._clean(predicted, x_t, times).clamp(-LIMIT, LIMIT)
 
     def sample(self, predict: Callable[[Tensor, Tensor], Tensor], noise: Tensor) -> Tensor:
         """Clean map from noise, in `sample_steps` calls; the same noise gives the same map.
+
+        The clean map is clipped at each step, the noise that goes on with it is not: derived from the clipped
+        map it would take over the errors that clipping removes.
 
         Args:
             predict: the network's answer to x_t (B, C, Z, X) at times, int64 (1,).
@@ -87,11 +83,18 @@ class Diffusion(nn.Module):
         x_t = noise.float()
         for step in range(self.sample_steps):
             times = self.schedule[step : step + 1]
-            clean = self.denoised(predict(x_t, times).float(), x_t, times)
+            clean = self._clean(predict(x_t, times).float(), x_t, times)
+            clipped = clean.clamp(-LIMIT, LIMIT)
             if step + 1 < self.sample_steps:
                 signal, sigma = self._levels(times)
-                x_t = self.noised(clean, (x_t - signal * clean) / sigma, self.schedule[step + 1 : step + 2])
-        return clean
+                x_t = self.noised(clipped, (x_t - signal * clean) / sigma, self.schedule[step + 1 : step + 2])
+        return clipped
+
+    def _clean(self, predicted: Tensor, x_t: Tensor, times: Tensor) -> Tensor:
+        signal, sigma = self._levels(times)
+        if self.prediction == "eps":
+            return (x_t - sigma * predicted) / signal
+        return signal * x_t - sigma * predicted if self.prediction == "v" else predicted
 
     def _levels(self, times: Tensor) -> tuple[Tensor, Tensor]:
         return self.signal[times].view(-1, 1, 1, 1), self.sigma[times].view(-1, 1, 1, 1)
