@@ -64,6 +64,65 @@ def focal_loss(
     return _mean(loss, class_weights, mask)
 
 
+def occupancy_loss(
+    logits: Tensor,
+    target: Tensor,
+    visible: Tensor,
+    *,
+    priors: Tensor,
+    class_weights: Tensor,
+    prior_weight: float = 0.001,
+) -> Tensor:
+    """Weighted cross-entropy where a cell is seen, cross-entropy with the prior where not (PON, 2003.13402).
+
+    Both are means over all cells and classes, seen or not, so that the loss grows with the share seen.
+
+    Args:
+        logits: (B, K, Z, X).
+        target: bool, same shape.
+        visible: bool (B, 1, Z, X).
+        priors: share of each class, (K,).
+        class_weights: weight of occupied cells of each class, (K,); empty ones weigh 1.
+        prior_weight: weight of unseen cells.
+
+    Returns:
+        Scalar, float32 at least.
+    """
+    logits = _at_least_float32(logits)
+    priors, class_weights = (values.to(logits).view(-1, 1, 1) for values in (priors, class_weights))
+    truth = torch.where(visible, target.to(logits.dtype), priors)
+    weight = torch.where(visible, torch.where(target, class_weights, 1.0), prior_weight)
+    return F.binary_cross_entropy_with_logits(logits, truth, weight)
+
+
+def expected_depth_loss(
+    depth_logits: Tensor, depth_m: Tensor, low: float, high: float, *, known: Tensor | None = None
+) -> Tensor:
+    """Mean |expected depth - depth| of a distribution, as ldk-tokyo/DiffBEV has it.
+
+    There the depths of the bins are spread evenly from `low` to `high`, and a sparse map is brought to the
+    size of the features bilinearly, zeros included.
+
+    Args:
+        depth_logits: (B, D, h, w).
+        depth_m: metres, (B, 1, H, W).
+        low: depth of the first bin.
+        high: depth of the last bin.
+        known: pixels that count, (B, 1, H, W); default those with a depth.
+
+    Returns:
+        Scalar, float32; 0 where no depth is known.
+    """
+    size = depth_logits.shape[-2:]
+    known = depth_m > 0 if known is None else known
+    bins_m = torch.linspace(low, high, depth_logits.shape[1], device=depth_logits.device).view(-1, 1, 1)
+    expected_m = (depth_logits.float().softmax(1) * bins_m).sum(1, keepdim=True)
+    truth_m = F.interpolate(depth_m.float(), size, mode="bilinear", align_corners=False)
+    counted = F.interpolate(known.float(), size) > 0.5
+    error = torch.where(counted, (expected_m - truth_m).abs(), 0.0)
+    return error.sum() / counted.sum().clamp(min=1)
+
+
 def _at_least_float32(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
