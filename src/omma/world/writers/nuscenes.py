@@ -17,8 +17,16 @@ from omma.data.formats.nuscenes_splits import common_scenes
 from omma.world.capture import Capture
 from omma.world.sensors import Sweep
 from omma.world.writers.files import write_bytes, write_image
-from omma.world.writers.nuscenes_maps import areas, global_T_scene
-from omma.world.writers.nuscenes_rig import LIDAR_MODEL, MOUNTS, annotate, cameras, data_token, timestamp_us
+from omma.world.writers.nuscenes_maps import areas
+from omma.world.writers.nuscenes_rig import (
+    LIDAR_MODEL,
+    MOUNTS,
+    annotate,
+    cameras,
+    data_token,
+    global_T_ego,
+    timestamp_us,
+)
 from omma.world.writers.nuscenes_tables import write_tables
 from omma.world.writers.rig import quaternion_and_position
 
@@ -45,7 +53,7 @@ def write_frame(folder: Path, capture: Capture) -> dict[str, Any]:
         "log": log_name(capture),
         "timestamp": timestamp_us(capture, LIDAR),
         "sensors": {channel: _sensor(capture, channel) for channel in (*CAMERAS, LIDAR)},
-        "annotations": annotate(capture, sweep, global_T_scene(capture.scene)),
+        "annotations": annotate(capture, sweep),
         "areas": areas(capture.scene) if capture.frame == 0 else None,
     }
 
@@ -59,11 +67,6 @@ def filename(capture: Capture, channel: str) -> str:
     """Path of a sensor's file in the data set."""
     suffix = "pcd.bin" if channel == LIDAR else "jpg"
     return f"samples/{channel}/{log_name(capture)}__{channel}__{timestamp_us(capture, channel)}.{suffix}"
-
-
-def global_T_ego(capture: Capture, channel: str) -> NDArray[np.float64]:  # noqa: N802  named to_T_from
-    """(4, 4) pose of the ego vehicle when a sensor measured."""
-    return global_T_scene(capture.scene) @ capture.scene_T_ego(MOUNTS[channel].delay_s)
 
 
 def lidar_points(sweep: Sweep) -> NDArray[np.float32]:

@@ -17,18 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omma.data.formats.nuscenes_maps import LOCATIONS, map_file
-from omma.world.mesh import place
 from omma.world.scene import Scene
 from omma.world.streets import U_RANGE_M, V_RANGE_M, Block, Plan, Points, cut_quads
 from omma.world.writers.files import write_json
-from omma.world.writers.nuscenes_rig import token
+from omma.world.writers.nuscenes_rig import MIDDLE_M, TILE_M, global_T_scene, location, tile, token
 
 Areas = dict[str, list[Points]]
 
-# what the cameras can reach on the ego vehicle's way, in the scene frame; a tile holds it however turned
-_MIDDLE_M = np.array([42.5, 0.0])
-_HALF_M = np.array([122.5, 85.0])
-TILE_M = 330.0
+_HALF_M = np.array([122.5, 85.0])  # around MIDDLE_M lies all that the cameras can reach
 _MASK_PX_PER_M = 10
 _EMPTY_LAYERS = (
     *("line", "road_segment", "road_block", "lane", "stop_line", "road_divider", "lane_divider"),
@@ -38,22 +34,6 @@ _OWN_FIELDS = {
     "ped_crossing": {"road_segment_token": ""},
     "carpark_area": {"orientation": "", "road_block_token": ""},
 }
-
-
-def location(number: int) -> str:
-    """The location of a scene."""
-    return LOCATIONS[number % len(LOCATIONS)]
-
-
-def tile(number: int) -> int:
-    """Place of a scene in its location, from south to north."""
-    return number // len(LOCATIONS)
-
-
-def global_T_scene(scene: Scene) -> NDArray[np.float64]:  # noqa: N802  a pose is named to_T_from
-    """(4, 4) pose that brings the scene into its tile, turned as the world turns it."""
-    yaw = float(np.arctan2(scene.global_T_scene[1, 0], scene.global_T_scene[0, 0]))
-    return place(TILE_M / 2, (tile(scene.number) + 0.5) * TILE_M, 0.0, yaw) @ place(*-_MIDDLE_M, 0.0, 0.0)
 
 
 def areas(scene: Scene) -> Areas:
@@ -72,7 +52,7 @@ def areas(scene: Scene) -> Areas:
 
 
 def _is_near(xy: Points) -> bool:
-    return bool((np.abs(xy.mean(0) - _MIDDLE_M) < _HALF_M).all())
+    return bool((np.abs(xy.mean(0) - MIDDLE_M) < _HALF_M).all())
 
 
 def _roads(plan: Plan) -> Points:

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from omma.core.poses import invert_rigid, pose, rotation_from_quaternion, transform_points
 from omma.data.formats.nuscenes import CAMERAS, LIDAR
+from omma.data.formats.nuscenes_maps import LOCATIONS
 from omma.world.capture import Capture
-from omma.world.scene import ActorState
+from omma.world.mesh import place
+from omma.world.scene import ActorState, Scene
 from omma.world.sensors import LidarModel, PinholeCamera, Sweep
 from omma.world.traffic import Way
 from omma.world.writers.rig import quaternion_and_position
@@ -71,6 +73,9 @@ MOUNTS = {
 # 32 beams like the real one; columns close enough that no 0.005 wide slot of x / z stays without points
 LIDAR_MODEL = LidarModel(-30.67, 10.67, 32, 2048)
 
+MIDDLE_M = (42.5, 0.0)  # of what the cameras can reach on the ego vehicle's way, scene frame
+TILE_M = 330.0  # side of a square that holds it, however it is turned
+
 REACH_M = 80.0
 MARGIN_M = 0.02  # of boxes, so that noise leaves LiDAR points inside
 _VISIBLE_FROM = (0.4, 0.6, 0.8)  # where visibility levels 2, 3 and 4 begin
@@ -105,6 +110,28 @@ def timestamp_us(capture: Capture, channel: str) -> int:
     return _START_US + capture.scene.number * _SCENE_US + round(seconds * 1e6)
 
 
+def location(number: int) -> str:
+    """The location of a scene."""
+    return LOCATIONS[number % len(LOCATIONS)]
+
+
+def tile(number: int) -> int:
+    """Place of a scene in its location, from south to north, so that scenes do not overlap."""
+    return number // len(LOCATIONS)
+
+
+def global_T_scene(scene: Scene) -> NDArray[np.float64]:  # noqa: N802  a pose is named to_T_from
+    """(4, 4) pose that brings the scene into its tile, turned as the world turns it."""
+    yaw = float(np.arctan2(scene.global_T_scene[1, 0], scene.global_T_scene[0, 0]))
+    x, y = MIDDLE_M
+    return place(TILE_M / 2, (tile(scene.number) + 0.5) * TILE_M, 0.0, yaw) @ place(-x, -y, 0.0, 0.0)
+
+
+def global_T_ego(capture: Capture, channel: str) -> NDArray[np.float64]:  # noqa: N802
+    """(4, 4) pose of the ego vehicle when a sensor measured."""
+    return global_T_scene(capture.scene) @ capture.scene_T_ego(MOUNTS[channel].delay_s)
+
+
 def cameras(capture: Capture) -> list[PinholeCamera]:
     """The six cameras in the order of `CAMERAS`."""
     mounts = [MOUNTS[name] for name in CAMERAS]
@@ -114,7 +141,7 @@ def cameras(capture: Capture) -> list[PinholeCamera]:
     ]
 
 
-def annotate(capture: Capture, sweep: Sweep, global_T_scene: NDArray[np.float64]) -> list[dict[str, Any]]:
+def annotate(capture: Capture, sweep: Sweep) -> list[dict[str, Any]]:
     """What the LiDAR or a camera meets within reach, by nuScenes' rules: a rider belongs to the vehicle.
 
     Returns:
@@ -139,7 +166,7 @@ def annotate(capture: Capture, sweep: Sweep, global_T_scene: NDArray[np.float64]
                     "category": _CATEGORIES[actor.class_name],
                     "attribute": _attribute(actor, ridden=len(parts) > 1, parked=actor.instance in parked),
                     "visibility": 1 + sum(share >= least for least in _VISIBLE_FROM),
-                    **_box(parts, global_T_scene),
+                    **_box(parts, capture.scene),
                     "num_lidar_pts": count,
                 }
             )
@@ -157,19 +184,20 @@ def _attribute(actor: ActorState, *, ridden: bool, parked: bool) -> str | None:
     return None
 
 
-def _box(parts: list[ActorState], global_T_scene: NDArray[np.float64]) -> dict[str, Any]:
+def _box(parts: list[ActorState], scene: Scene) -> dict[str, Any]:
     """`translation`, `size` (width, length, height) and `rotation` of the box around all parts.
 
     Args:
         parts: the first one gives the direction.
-        global_T_scene: (4, 4) where the scene lies.
+        scene: where they are.
     """
     scene_T_actor = parts[0].scene_T_actor
     corners = transform_points(invert_rigid(scene_T_actor), np.concatenate([part.corners for part in parts]))
     low, high = corners.min(0) - MARGIN_M, corners.max(0) + MARGIN_M
     length, width, height = high - low
-    rotation, _ = quaternion_and_position(global_T_scene @ scene_T_actor)
-    centre = transform_points(global_T_scene @ scene_T_actor, (low + high) / 2)
+    global_T_actor = global_T_scene(scene) @ scene_T_actor
+    rotation, _ = quaternion_and_position(global_T_actor)
+    centre = transform_points(global_T_actor, (low + high) / 2)
     return {
         "translation": centre.round(4),
         "size": np.array([width, length, height]).round(4),

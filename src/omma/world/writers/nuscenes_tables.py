@@ -8,8 +8,8 @@ from typing import Any
 
 from omma.data.formats.nuscenes import CAMERAS, CATEGORIES, LIDAR
 from omma.world.writers.files import write_json
-from omma.world.writers.nuscenes_maps import location, write_maps
-from omma.world.writers.nuscenes_rig import MOUNTS, token
+from omma.world.writers.nuscenes_maps import write_maps
+from omma.world.writers.nuscenes_rig import MOUNTS, location, token
 
 VERSION = "v1.0-trainval"
 _ATTRIBUTES = (
