@@ -250,12 +250,61 @@ def predict(
     )
 
 
+@app.command(context_settings=_WITH_FLAGS)
+def diagnose(
+    run: Annotated[
+        str | None, typer.Argument(metavar="RUN|CKPT", help="RUN, RUN@last, RUN@step_N or a checkpoint")
+    ] = None,
+    words: Words = None,
+    split: Annotated[
+        str | None, typer.Option("--split", "--dataset-split", help="default: data.val_split")
+    ] = None,
+    num_samples: Annotated[int, typer.Option(min=1, help="samples to look at")] = 50,
+    vis_num: Annotated[int, typer.Option(min=0, help="samples to draw")] = 8,
+    out: Annotated[Path | None, typer.Option("--out", "--out-dir", help="default: RUN/diagnose/")] = None,
+    camera: Annotated[str | None, typer.Option(help="this camera only, such as CAM_FRONT")] = None,
+    probe_only: Annotated[bool, typer.Option("--probe-only", help="config, curves and labels only")] = False,
+    device: Annotated[str | None, typer.Option(help="such as cpu or cuda:0")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="of the choice of samples")] = 42,
+    checkpoint: Annotated[str | None, typer.Option(help="another way to name RUN|CKPT")] = None,
+    config: Annotated[str | None, typer.Option(hidden=True)] = None,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Say what is wrong with a run, most severe first, and what to do; exit code 0 whatever is found."""
+    from omma.commands.diagnose import diagnose_words
+
+    looks = {"split": split, "num_samples": num_samples, "vis_num": vis_num, "out": out, "camera": camera}
+    looks |= {"probe_only": probe_only, "seed": seed, "runs_dir": runs_dir}
+    diagnose_words(run, words or [], checkpoint=checkpoint, config=config, device=device, **looks)
+
+
 @app.command()
 def report(run: RunArg, runs_dir: RunsDir = None) -> None:
     """Write a run's report.html."""
     from omma.commands.runs import write_report
 
     typer.echo(write_report(run, runs_dir))
+
+
+@app.command(context_settings=_WITH_FLAGS)
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN [RUN ...]", help="the first is what others are compared with")
+    ],
+    out: Annotated[Path, typer.Option("--out", "--output-dir", help="folder to write to")],
+    names: Annotated[
+        str | None, typer.Option(help="A,B: what to call them; also --experiment-names A B")
+    ] = None,
+    metrics: Annotated[str | None, typer.Option(help="what to draw: mIoU,lr or all")] = None,
+    fig_size: Annotated[tuple[float, float], typer.Option(help="inches, such as 12 6")] = (12, 6),
+    dpi: Annotated[int, typer.Option(min=20, max=1200, help="pixels an inch")] = 150,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Compare runs: curves, tables, differences with their interval, and a report.html."""
+    from omma.commands.compare import Picture, compare_words
+
+    picture = Picture(fig_size, dpi)
+    compare_words(runs, out, names=names, metrics=metrics, picture=picture, runs_dir=runs_dir)
 
 
 @app.command()

@@ -91,7 +91,7 @@ def load_run(
         CheckpointError: if it has no such checkpoint.
     """
     name, chosen = split_reference(reference)
-    inside = _checkpoint_inside(Path(reference))
+    inside = checkpoint_inside(Path(reference))
     if inside is not None:
         run, folder = inside
     else:
@@ -104,7 +104,7 @@ def load_run(
     return Loaded(run, label, recipe, task.eval(), folder)
 
 
-def _checkpoint_inside(path: Path) -> tuple[RunFolder, Path] | None:
+def checkpoint_inside(path: Path) -> tuple[RunFolder, Path] | None:
     """The run and checkpoint that a path inside `RUN/checkpoints/` belongs to."""
     folder = path.parent if path.is_file() else path
     if folder.parent.name == "checkpoints" and (folder / "meta.json").is_file():

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from omma.commands.findings import finding_text
 from omma.doctor.environment import check_environment
 from omma.errors import DataError, Finding
 from omma.runs.folder import runs_root
-
-_MARK = {"ok": "ok     ", "info": "info   ", "warning": "WARNING", "error": "ERROR  "}
 
 
 def run_doctor(recipe: str | None, words: Sequence[str], out: Path | None) -> list[Finding]:
@@ -20,7 +19,7 @@ def run_doctor(recipe: str | None, words: Sequence[str], out: Path | None) -> li
     """
     findings = check_environment(runs_root(None))
     for finding in findings:
-        _print(finding)
+        print(finding_text(finding))  # noqa: T201
     if recipe is not None:
         findings += _recipe_findings(recipe, words, out, healthy=not _errors(findings))
     errors = _errors(findings)
@@ -42,17 +41,9 @@ def _recipe_findings(recipe: str, words: Sequence[str], out: Path | None, *, hea
     if found.system.doctor:
         findings += found.system.load(found.system.doctor)(found.config, out)
     for finding in findings:
-        _print(finding)
+        print(finding_text(finding))  # noqa: T201
     return findings
 
 
 def _errors(findings: Sequence[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.severity == "error"]
-
-
-def _print(finding: Finding) -> None:
-    lines = [f"{_MARK[finding.severity]}  {finding.title}"]
-    lines += [f"         {finding.evidence}"] if finding.evidence else []
-    lines += [f"         fix: {finding.fix}"] if finding.fix else []
-    lines += [f"         picture: {finding.figure}"] if finding.figure else []
-    print("\n".join(lines))  # noqa: T201
