@@ -202,6 +202,7 @@ def next_commands(about: Mapping[str, Any]) -> list[str]:
     commands = [
         *resume,
         (f"omma eval {name} --split val", "metrics of the best checkpoint"),
+        (f"omma diagnose {name}", "what is wrong, and what to do next"),
         (f"omma predict {name} --indices 0-9 --out pictures", "draw predictions"),
         (f"omma compare {name} OTHER --out comparison", "curves and tables beside those of another run"),
         (f"omma export {name} --format onnx", "a file for other runtimes, checked against torch"),
