@@ -83,11 +83,14 @@ def cp(
 
 
 @app.command()
-def runs(directory: Annotated[str | None, typer.Argument(metavar="[DIR]")] = None) -> None:
+def runs(
+    places: Annotated[list[str] | None, typer.Argument(metavar="[DIR ...]", help="or single runs")] = None,
+    check: Annotated[bool, typer.Option("--check", help="whether all files are there and readable")] = False,
+) -> None:
     """List runs with their status and best metric."""
-    from omma.commands.runs import list_runs
+    from omma.commands.runs import check_runs, list_runs
 
-    typer.echo(list_runs(directory))
+    check_runs(places or []) if check else typer.echo(list_runs(places or []))
 
 
 @app.command()
@@ -113,17 +116,8 @@ def world(
     """Make a procedural data set in a real on-disk format; needs no download."""
     from omma.commands.world import make_world
 
-    make_world(
-        layout,
-        out,
-        scenes=scenes,
-        val_scenes=val_scenes,
-        frames=frames,
-        seed=seed,
-        image_size=image_size,
-        workers=workers,
-        force=force,
-    )
+    size = {"scenes": scenes, "val_scenes": val_scenes, "frames": frames, "image_size": image_size}
+    make_world(layout, out, **size, seed=seed, workers=workers, force=force)
 
 
 @app.command(context_settings=_WITH_FLAGS)
@@ -174,17 +168,8 @@ def train(
     """Train a recipe. Flags of the original tools (--dataroot, --bsz ...) are understood too."""
     from omma.commands.train import train_words
 
-    train_words(
-        recipe,
-        words or [],
-        name=name,
-        smoke=smoke,
-        overfit=overfit,
-        init=init,
-        resume_from=resume,
-        overwrite=overwrite,
-        runs_dir=runs_dir,
-    )
+    kind = {"smoke": smoke, "overfit": overfit, "init": init, "resume_from": resume}
+    train_words(recipe, words or [], name=name, **kind, overwrite=overwrite, runs_dir=runs_dir)
 
 
 @app.command()
@@ -292,9 +277,7 @@ def compare(
         list[str], typer.Argument(metavar="RUN [RUN ...]", help="the first is what others are compared with")
     ],
     out: Annotated[Path, typer.Option("--out", "--output-dir", help="folder to write to")],
-    names: Annotated[
-        str | None, typer.Option(help="A,B: what to call them; also --experiment-names A B")
-    ] = None,
+    names: Annotated[str | None, typer.Option(help="A,B: their names; or --experiment-names A B")] = None,
     metrics: Annotated[str | None, typer.Option(help="what to draw: mIoU,lr or all")] = None,
     fig_size: Annotated[tuple[float, float], typer.Option(help="inches, such as 12 6")] = (12, 6),
     dpi: Annotated[int, typer.Option(min=20, max=1200, help="pixels an inch")] = 150,
@@ -384,7 +367,7 @@ def demo(
     words: Words = None,
     runs_dir: RunsDir = None,
 ) -> None:
-    """From nothing to a trained model and its report: makes data, trains, evaluates, draws."""
+    """From nothing to a trained model and its report: makes data, trains, evaluates, diagnoses, draws."""
     from omma.commands.demo import run_demo
 
     run_demo(system, words or [], runs_dir=runs_dir)

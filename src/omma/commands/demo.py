@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from omma.commands.diagnose import diagnose
 from omma.commands.evaluate import evaluate_run
 from omma.commands.predict import predict
 from omma.commands.runs import write_report
@@ -19,7 +20,7 @@ from omma.systems import Demo, System, get, systems
 def run_demo(
     system: str | None = None, overrides: Sequence[str] = (), *, runs_dir: str | None = None
 ) -> Path:
-    """Make a world data set, train, evaluate, draw and report.
+    """Make a world data set, train, evaluate, diagnose, draw and report.
 
     An unfinished demo is resumed, a finished one replaced.
 
@@ -37,6 +38,7 @@ def run_demo(
     data = _data(demo, root / "demo-data" / chosen.name)
     run = _train(chosen, demo, data, root, overrides)
     evaluate_run(str(run.path), studies=list(chosen.studies))
+    diagnose(str(run.path))
     predict([str(run.path)], run.vis, indices="0-39:5", video=run.vis / "scene.gif", quiet=True)
     page = write_report(str(run.path))
     minutes = (time.monotonic() - started) / 60
