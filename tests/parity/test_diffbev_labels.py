@@ -112,7 +112,7 @@ def test_exact_style_keeps_what_a_hole_would_wipe(case: dict[str, np.ndarray]) -
     exact = draw_layers(view, layers, style="exact")
     changed = (exact ^ case["map_masks"]).sum((1, 2))
     assert changed[1:].max() <= 2, "cells on an edge, where OpenCV's two fillers round differently"
-    assert changed[0] > 100
+    assert changed[0] > 50
     assert (case["map_masks"] & ~exact)[0].sum() <= 2
 
 
