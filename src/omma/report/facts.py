@@ -25,7 +25,7 @@ LOG_LINES = 80
 REST = ("lr", "step_time", "data_share", "grad_norm", "memory")
 _INTEGER = re.compile(r"-?(0|[1-9]\d*)")
 _FLOAT = re.compile(r"-?((0|[1-9]\d*)\.\d*([eE][-+]?\d+)?|(0|[1-9]\d*)[eE][-+]?\d+|inf|nan)")
-_RING = re.compile(r"(?P<metric>.+)/ring_(?P<low>[\d.]+)_(?P<high>[\d.]+)m")
+RING = re.compile(r"(?P<metric>.+)/ring_(?P<low>[\d.]+)_(?P<high>[\d.]+)m")
 
 
 def run_facts(run: RunFolder) -> Facts:
@@ -45,11 +45,11 @@ def run_facts(run: RunFolder) -> Facts:
         "curves": curves_by_column(rows),
         "last": {phase: _last_row(rows, phase) for phase in ("train", "val")},
         "speed": _speed(rows),
-        "evaluation": {folder.name: _evaluation(folder, status, system) for folder in _eval_folders(run)},
-        "findings": _read_json(run.diagnose / "findings.json") or [],
+        "evaluation": {folder.name: _evaluation(folder, status, system) for folder in eval_folders(run)},
+        "findings": read_json(run.diagnose / "findings.json") or [],
         "config": config,
-        "provenance": _read_json(run.path / "provenance.json") or {},
-        "data": _read_json(run.path / "data.json") or {},
+        "provenance": read_json(run.path / "provenance.json") or {},
+        "data": read_json(run.path / "data.json") or {},
         "command": _first_line(run.path / "command.txt"),
         "log_tail": _tail(run.log_file),
     }
@@ -74,7 +74,7 @@ def _reference(run: RunFolder) -> str:
     return run.name if found_by_name else run.path.as_posix()
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
     """The value of a JSON file; None if there is no such file."""
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
@@ -128,14 +128,15 @@ def _speed(rows: Sequence[Mapping[str, Any]]) -> Facts:
     return speed
 
 
-def _eval_folders(run: RunFolder) -> list[Path]:
+def eval_folders(run: RunFolder) -> list[Path]:
+    """Folders of evaluated splits, by name."""
     root = run.path / "eval"
     return sorted(item.parent for item in root.glob("*/metrics.json"))
 
 
 def _evaluation(folder: Path, status: Mapping[str, Any], system: str) -> Facts:
-    about = _read_json(folder / "metrics.json")
-    samples = _read_table(folder / "per_sample.csv")
+    about = read_json(folder / "metrics.json")
+    samples = read_table(folder / "per_sample.csv")
     metric, worst = _ranking(samples, status, system)
     ranked = [
         row for row in samples if isinstance(row.get(metric), int | float) and math.isfinite(row[metric])
@@ -147,12 +148,12 @@ def _evaluation(folder: Path, status: Mapping[str, Any], system: str) -> Facts:
         "setting": about.get("setting"),
         "metrics": about.get("metrics", {}),
         "rings": rings(about.get("metrics", {})),
-        "per_class": _read_table(folder / "per_class.csv"),
+        "per_class": read_table(folder / "per_class.csv"),
         "ranked_by": metric,
         "worst_are": worst,
         "worst": ranked[:NUM_EXTREMES],
         "best": ranked[NUM_EXTREMES:][::-1][:NUM_EXTREMES],
-        "studies": {file.stem: _read_json(file) for file in sorted((folder / "studies").glob("*.json"))},
+        "studies": {file.stem: read_json(file) for file in sorted((folder / "studies").glob("*.json"))},
     }
 
 
@@ -161,12 +162,13 @@ def _ranking(samples: Sequence[Mapping[str, Any]], status: Mapping[str, Any], sy
     columns = dict.fromkeys(name for row in samples for name in row)
     numeric = [name for name in columns if any(isinstance(row[name], float) for row in samples)]
     best = str((status.get("best") or {}).get("metric", "")).removeprefix("val/")
-    name, mode = _system_best(system)
+    name, mode = system_best(system)
     candidates = [metric for metric in (best, name) if metric in numeric] or numeric
     return (candidates[0] if candidates else ""), "lowest" if mode == "max" else "highest"
 
 
-def _system_best(system: str) -> tuple[str, str]:
+def system_best(system: str) -> tuple[str, str]:
+    """A system's metric of best/ and its direction; ("", "max") for one that is not installed."""
     try:
         metric, mode = get(system).best
     except UsageError:
@@ -180,7 +182,8 @@ def _cell(text: str) -> str | int | float | None:
     return float(text) if _FLOAT.fullmatch(text) else text or None
 
 
-def _read_table(path: Path) -> list[Facts]:
+def read_table(path: Path) -> list[Facts]:
+    """Rows of a CSV file, numeric columns as numbers; none if there is no such file."""
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:
@@ -199,7 +202,7 @@ def rings(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
     """`<metric>/ring_0_20m` entries as metric -> {"0 to 20 m": value}, from near to far."""
     found: dict[str, list[tuple[float, str, float]]] = {}
     for name, value in metrics.items():
-        match = _RING.fullmatch(name)
+        match = RING.fullmatch(name)
         if match and value is not None:
             label = f"{match['low']} to {match['high']} m"
             found.setdefault(match["metric"], []).append((float(match["low"]), label, value))

@@ -60,9 +60,9 @@ def pooled_iou(counts: Floats) -> Floats:
 def sample_score(rows: Sequence[Mapping[str, Any]], metric: str) -> Score | None:
     """The score that rows of per_sample.csv allow, nearest to the metric.
 
-    Counts by class (`tp/car` or `tp_car` and so on) give the mean over classes of the IoU pooled over samples;
-    counts tp, fp, fn the IoU pooled over samples and classes; else the metric's own column gives its mean over
-    samples. Counts are for IoU-like metrics only.
+    Counts by class (`tp/car` or `tp_car` and so on) give the mean over classes of the IoU pooled over
+    samples; counts tp, fp, fn the IoU pooled over samples and classes; else the metric's own column gives its
+    mean over samples. Counts are for IoU-like metrics only.
 
     Args:
         rows: typed rows; all have the same columns.
