@@ -12,7 +12,7 @@ from omma.errors import Finding
 from omma.runs.metrics import series
 
 DIVERGED = 2.0  # end of the loss over its start; noise of a batch stays well below
-ROSE = 4.0  # end of the loss over its lowest stretch
+ROSE, REGAINED = 4.0, 0.5  # end of the loss over its lowest stretch, and part of its fall that it lost again
 SPIKE = 10.0  # one value over the median; batches differ by less
 OFTEN = 0.02  # share of spikes from which they are a habit
 FALLEN = 0.02  # part of its start that a learning loss loses at least
@@ -55,7 +55,8 @@ def diverged(curves: Curves) -> Finding | None:
     if len(losses) < FEW_POINTS or losses.min() <= 0:
         return None
     first, last, least = losses[0], end(losses), lowest(losses)
-    if last < DIVERGED * first and (last < ROSE * least or last < first):
+    regained = (last - least) / max(first - least, 1e-12)
+    if last < DIVERGED * first and (last < ROSE * least or regained < REGAINED):
         return None
     return Finding(
         "error",
