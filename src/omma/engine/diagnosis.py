@@ -24,7 +24,7 @@ from omma.engine.rng import seed_step
 from omma.engine.task import Batch, Prediction, Task
 from omma.errors import DataError, Finding, OmmaError
 from omma.runs.console import RunLog
-from omma.viz.curves import plot_bar_groups, save_figure
+from omma.viz.curves import Bars, plot_groups, save_figure
 from omma.viz.image import Image, save_png
 
 NUM_WORST = 4
@@ -206,10 +206,11 @@ class _Look:
         counts = self.counts
         if self.options.probe_only or not counts.predicted:
             return
-        bars = {"labels": shares(counts.truth_map), "predictions": shares(counts.found_map)}
+        maps = {"labels": counts.truth_map, "predictions": counts.found_map}
+        bars = [Bars(name, shares(cells).tolist(), None, at) for at, (name, cells) in enumerate(maps.items())]
         file = self.options.out / "distribution.png"
         title = f"share of visible cells by label, {counts.predicted} samples"
-        save_figure(plot_bar_groups(counts.labels, bars, title=title), file)
+        save_figure(plot_groups(counts.labels, bars, title=title, size=(7.2, 3.4)), file)
         self.result.figures.append(file)
         drawn = self.readable[: self.options.vis_num]
         for index in drawn:

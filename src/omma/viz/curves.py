@@ -139,12 +139,19 @@ def _scale_y(axes: Axes, curves: Mapping[str, Curve]) -> None:
     low, high = np.quantile(values, [0.1, 0.9])
     if values.min() > 0 and high > 100 * low:
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(
-            lambda value, _: f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
-        )
+        axes.yaxis.set_major_formatter(_power)
         axes.yaxis.set_minor_formatter(NullFormatter())
-    elif np.ptp(values) < 1e-3 * abs(values).max():
+        return
+    if abs(values).max() < 1e-2:
+        axes.yaxis.set_major_formatter(_power)
+    if np.ptp(values) < 1e-3 * abs(values).max():
         axes.set_ylim(sorted((0.9 * values.mean(), 1.1 * values.mean())))
+
+
+def _power(value: float, _: int | None = None) -> str:
+    """Tick labels of small numbers and powers: 0.00025 as 2.5e-4."""
+    digits, _, power = f"{value:.2e}".partition("e")
+    return f"{float(digits):g}e{int(power)}" if value else "0"
 
 
 def _short_number(value: float, _: int | None = None) -> str:
@@ -212,40 +219,13 @@ def plot_bars(
         axes.grid(visible=False, axis="x")
         bars = axes.bar(range(len(names)), values, color=COLOURS[0], width=0.62)
         axes.bar_label(bars, fmt="%.3g", color=INK, fontsize=8, padding=2)
-        _name_bars(axes, names)
+        crowded = max(map(len, names)) * len(names) > 60
+        axes.set_xticks(
+            range(len(names)), names, rotation=40 if crowded else 0, ha="right" if crowded else "center"
+        )
         axes.margins(y=0.15)
         _fix_layout(figure)
     return figure
-
-
-def plot_bar_groups(
-    names: Sequence[str],
-    groups: Mapping[str, Sequence[float]],
-    *,
-    title: str,
-    y_label: str = "",
-    size: tuple[float, float] = (7.2, 3.4),
-) -> Figure:
-    """Bars side by side at each name, one of each group, for distributions that are compared."""
-    with _style():
-        figure, axes = _axes(title, "", y_label, size)
-        axes.grid(visible=False, axis="x")
-        width = 0.8 / len(groups)
-        places = np.arange(len(names))
-        for index, (group, values) in enumerate(groups.items()):
-            offset = (index - (len(groups) - 1) / 2) * width
-            axes.bar(places + offset, values, width=width, color=COLOURS[index % len(COLOURS)], label=group)
-        _name_bars(axes, names)
-        axes.legend(frameon=False, labelcolor=INK, fontsize=8)
-        _fix_layout(figure)
-    return figure
-
-
-def _name_bars(axes: Axes, names: Sequence[str]) -> None:
-    crowded = max(map(len, names)) * len(names) > 60
-    axes.set_xticks(
-        range(len(names)), names, rotation=40 if crowded else 0, ha="right" if crowded else "center"
-    )
 
 
 def plot_lines(
@@ -348,8 +328,8 @@ def plot_groups(
                 axes.bar_label(bars, labels, color=INK, fontsize=0.75 * _font_size(), padding=2)
         _name_groups(axes, names, lying=lying)
         if len(groups) > 1:
-            place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": min(len(groups), 3)}
-            axes.legend(frameon=False, labelcolor=INK, fontsize=0.9 * _font_size(), **place)
+            place = {"loc": f"outside {'lower' if lying else 'upper'} right", "ncols": min(len(groups), 3)}
+            figure.legend(frameon=False, labelcolor=INK, fontsize=0.9 * _font_size(), **place)
         _fix_layout(figure)
     return figure
 
