@@ -210,7 +210,9 @@ class DiffBEVSystem(SystemSection):
         }
         for key, needs in needing.items():
             if needs:
-                raise ConfigError(f"{key}: view {self.view.name} has no depth distribution; only lift_splat has one")
+                raise ConfigError(
+                    f"{key}: view {self.view.name} has no depth distribution; only lift_splat has one"
+                )
 
 
 class DiffBEVData(DataSection):

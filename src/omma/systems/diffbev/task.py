@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,18 +21,12 @@ from omma.engine.task import Batch, Prediction, StepInfo, Task
 from omma.systems.diffbev.config import DiffBEVConfig, DiffBEVSystem
 from omma.systems.diffbev.data import label_setting
 from omma.systems.diffbev.model import Outputs, build_model
+from omma.systems.diffbev.priors import class_priors
 from omma.systems.diffbev.viz import draw
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 TERMS = ("Lwce", "Ldepth", "Ldiff")
 RINGS_M = ((1.0, 10.0), (10.0, 25.0), (25.0, 50.0))
-# shares of the classes among visible cells of the nuScenes training images, as PON published them
-PRIORS = {
-    **{"drivable_area": 0.44679, "ped_crossing": 0.02407, "walkway": 0.14491, "carpark": 0.02994},
-    **{"car": 0.02086, "truck": 0.00477, "bus": 0.00156, "trailer": 0.00189, "construction_vehicle": 0.00084},
-    **{"pedestrian": 0.00119, "motorcycle": 0.00019, "bicycle": 0.00012, "traffic_cone": 0.00031},
-    "barrier": 0.00176,
-}
 
 
 class DiffBEVTask(Task):
@@ -55,7 +50,7 @@ class DiffBEVTask(Task):
         self.depth_loss, self.diffusion = system.depth_loss, system.diffusion
         self.train_terms = _terms(system)
         self.model: nn.Module = build_model(system, config.data)
-        priors = torch.tensor(system.priors or [PRIORS[name] for name in self.classes])
+        priors = torch.tensor(class_priors(system))
         for name, value in {
             "mean": torch.tensor(MEAN).view(3, 1, 1),
             "std": torch.tensor(STD).view(3, 1, 1),
@@ -123,7 +118,7 @@ class DiffBEVTask(Task):
         """Ignore mask, cameras, split lists and threshold: numbers of other settings do not compare."""
         data = self.config.data
         cameras = ", ".join(data.cameras) if data.cameras else "all cameras"
-        labels = label_setting(data)
+        labels = label_setting(Path(data.root)) if data.root else "no data set"
         rule = "mean over classes with ground truth, probability > 0.5, visible cells only"
         return f"{rule}, {labels}, {cameras}"
 
