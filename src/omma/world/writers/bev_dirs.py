@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
-from shapely import Polygon, STRtree
+from shapely import STRtree
 
 from omma.data.formats.nuscenes import CAMERAS, LIDAR
 from omma.data.formats.nuscenes_bev import LabelView, Layers, encode_png, read_footprints, render_label
@@ -60,7 +61,10 @@ def write_frame(folder: Path, capture: Capture) -> dict[str, str]:
 
 
 def _layers(scene: Scene) -> Layers:
-    return {layer: STRtree([Polygon(piece) for piece in pieces]) for layer, pieces in areas(scene).items()}
+    return {
+        layer: STRtree(np.concatenate([shapely.polygons(pieces) for pieces in groups]))
+        for layer, groups in areas(scene).items()
+    }
 
 
 def _points(capture: Capture, channel: str, xyz: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from omma.world.streets import U_RANGE_M, V_RANGE_M, Block, Plan, Points, cut_qu
 from omma.world.writers.files import write_json
 from omma.world.writers.nuscenes_rig import MIDDLE_M, TILE_M, global_T_scene, location, tile, token
 
-Areas = dict[str, list[Points]]
+Areas = dict[str, list[Points]]  # by layer; pieces of as many corners lie in one array (n, corners, 2)
 
 _HALF_M = np.array([122.5, 85.0])  # around MIDDLE_M lies all that the cameras can reach
 _MASK_PX_PER_M = 10
@@ -37,22 +37,23 @@ _OWN_FIELDS = {
 
 
 def areas(scene: Scene) -> Areas:
-    """Layer -> its pieces, (3 or 4, 2) each, global metres."""
+    """Layer -> its pieces, global metres."""
     plan, pose = scene.plan, global_T_scene(scene)
+    pavement = np.concatenate([_pavement(block) for block in plan.blocks])
     found = {
-        "drivable_area": [*plan.bend.xy(_roads(plan)), *plan.bend.xy(_corners(plan))],
-        "ped_crossing": [*plan.crosswalks],
-        "walkway": [*plan.bend.xy(np.concatenate([_pavement(block) for block in plan.blocks]))],
-        "carpark_area": [*plan.bend.xy(_parking(plan))],
+        "drivable_area": [plan.bend.xy(_roads(plan)), plan.bend.xy(_corners(plan))],
+        "ped_crossing": [plan.crosswalks],
+        "walkway": [plan.bend.xy(pavement)],
+        "carpark_area": [plan.bend.xy(_parking(plan))],
     }
     return {
-        layer: [(xy @ pose[:2, :2].T + pose[:2, 3]).round(3) for xy in pieces if _is_near(xy)]
-        for layer, pieces in found.items()
+        layer: [(_near(pieces) @ pose[:2, :2].T + pose[:2, 3]).round(3) for pieces in groups]
+        for layer, groups in found.items()
     }
 
 
-def _is_near(xy: Points) -> bool:
-    return bool((np.abs(xy.mean(0) - MIDDLE_M) < _HALF_M).all())
+def _near(pieces: Points) -> Points:
+    return pieces[(np.abs(pieces.mean(1) - MIDDLE_M) < _HALF_M).all(1)]
 
 
 def _roads(plan: Plan) -> Points:
@@ -129,8 +130,8 @@ def _expansion(name: str, tiles: Mapping[int, Areas]) -> dict[str, Any]:
         return own
 
     for number, found in sorted(tiles.items()):
-        for layer, pieces in found.items():
-            tokens = [polygon(piece) for piece in pieces]
+        for layer, groups in found.items():
+            tokens = [polygon(piece) for pieces in groups for piece in pieces]
             if layer == "drivable_area":
                 layers[layer].append({"token": token(layer, name, number), "polygon_tokens": tokens})
             else:
@@ -166,12 +167,12 @@ def _write_mask(path: Path, tiles: Mapping[int, Areas]) -> None:
         _write_chunk(file.write, b"IEND", b"")
 
 
-def _tile_mask(found: Mapping[str, Iterable[Points]], number: int, side: int) -> NDArray[np.uint8]:
+def _tile_mask(found: Areas, number: int, side: int) -> NDArray[np.uint8]:
     mask = np.zeros((side, side), np.uint8)
     for layer in ("drivable_area", "walkway"):
-        for piece in found.get(layer, ()):
-            cells = np.floor((piece - (0, number * TILE_M)) * _MASK_PX_PER_M).astype(np.int32)
-            cv2.fillConvexPoly(mask, cells, 255)
+        for pieces in found.get(layer, ()):
+            for cells in np.floor((pieces - (0, number * TILE_M)) * _MASK_PX_PER_M).astype(np.int32):
+                cv2.fillConvexPoly(mask, cells, 255)
     return mask[::-1]
 
 

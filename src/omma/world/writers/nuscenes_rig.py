@@ -77,7 +77,7 @@ MIDDLE_M = (42.5, 0.0)  # of what the cameras can reach on the ego vehicle's way
 TILE_M = 330.0  # side of a square that holds it, however it is turned
 
 REACH_M = 80.0
-MARGIN_M = 0.02  # of boxes, so that noise leaves LiDAR points inside
+MARGIN_M = 0.02  # of boxes, so that noise leaves LiDAR points inside; none below
 _VISIBLE_FROM = (0.4, 0.6, 0.8)  # where visibility levels 2, 3 and 4 begin
 _MOVING_M_S = 0.2
 _START_US = 1_577_836_800_000_000  # 2020-01-01
@@ -193,7 +193,7 @@ def _box(parts: list[ActorState], scene: Scene) -> dict[str, Any]:
     """
     scene_T_actor = parts[0].scene_T_actor
     corners = transform_points(invert_rigid(scene_T_actor), np.concatenate([part.corners for part in parts]))
-    low, high = corners.min(0) - MARGIN_M, corners.max(0) + MARGIN_M
+    low, high = corners.min(0) - (MARGIN_M, MARGIN_M, 0), corners.max(0) + MARGIN_M
     length, width, height = high - low
     global_T_actor = global_T_scene(scene) @ scene_T_actor
     rotation, _ = quaternion_and_position(global_T_actor)
