@@ -24,7 +24,8 @@ from omma.engine.rng import seed_step
 from omma.engine.task import Batch, Prediction, Task
 from omma.errors import DataError, Finding, OmmaError
 from omma.runs.console import RunLog
-from omma.viz.curves import Bars, plot_groups, save_figure
+from omma.viz.curves import save_figure
+from omma.viz.several import Bars, plot_groups
 from omma.viz.image import Image, save_png
 
 NUM_WORST = 4

@@ -9,7 +9,7 @@ from omma.errors import DataError, UsageError
 from omma.report.compare_facts import Facts, Source, compare_runs, load_source
 from omma.report.compare_page import render
 from omma.report.compare_plots import Picture, Selection, draw, missing_in, select
-from omma.report.compare_text import summary, verdicts
+from omma.report.compare_text import joined, summary, verdicts
 from omma.runs.files import write_json_atomic, write_text_atomic
 
 Say = Callable[[str], None]
@@ -81,9 +81,11 @@ def _load_all(sources: Sequence[Source], say: Say) -> tuple[list[Facts], list[Fa
 
 def _notes(facts: Facts, selection: Selection) -> list[str]:
     """What is not drawn, and for which runs."""
-    unknown = [f"no run has {name}" for name in selection.unknown]
-    missing = {column: missing_in(facts, column) for column in selection.columns}
-    return unknown + [f"{column} is not in {', '.join(runs)}" for column, runs in missing.items() if runs]
+    notes = [f"no run has {name}" for name in selection.unknown]
+    missing: dict[str, list[str]] = {}
+    for column in selection.columns:
+        missing.setdefault(joined(missing_in(facts, column) or [""]), []).append(column)
+    return notes + [f"not in {runs}: {', '.join(columns)}" for runs, columns in missing.items() if runs]
 
 
 def _write(facts: Facts, selection: Selection, out: Path, picture: Picture, say: Say) -> None:

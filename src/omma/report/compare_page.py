@@ -9,6 +9,7 @@ from typing import Any
 from omma.report import html
 from omma.report.columns import PER_CLASS
 from omma.report.compare_plots import Selection, readable_points
+from omma.report.compare_text import cell_text, digits_of, joined, signed
 from omma.report.plots import Plot
 
 Facts = dict[str, Any]
@@ -44,7 +45,7 @@ def render(facts: Facts, plots: Mapping[str, Plot], selection: Selection) -> str
     }
     shown = {anchor: SECTIONS[anchor] for anchor, body in parts.items() if body}
     body = "".join(html.section(anchor, title, parts[anchor]) for anchor, title in shown.items())
-    names = ", ".join(group["name"] for group in facts["experiments"])
+    names = joined([group["name"] for group in facts["experiments"]])
     head = f"{_header(facts, names)}\n{html.navigation(shown)}"
     return html.document(f"{names} – omma comparison", head, body, points=readable_points(facts, selection))
 
@@ -73,7 +74,7 @@ def _cards(facts: Facts) -> list[str]:
     cards = []
     for index, group in enumerate(facts["experiments"][:MAX_CARDS]):
         cell, best = row["cells"][group["name"]], by_name[group["runs"][0]]["best"]
-        value = html.cell(cell["mean"])
+        value = html.cell(_shown(cell["mean"], f"{cell['mean'] or 0:.{digits_of(row)}f}"))
         if cell["deviation"] is not None:
             value += f" <small>± {html.number(cell['deviation'])}</small>"
         note = f"{escape(facts['metric'])}, "
@@ -108,20 +109,26 @@ def _joint_tables(facts: Facts, charts: Sequence[Plot]) -> str:
 
 def _joint_table(facts: Facts, rows: Sequence[Facts]) -> str:
     first = facts["experiments"][0]["name"]
-    several = {name for row in rows for name, cell in row["cells"].items() if cell["deviation"] is not None}
     shown = []
     for row in rows:
+        digits = digits_of(row)
         line: dict[str, Any] = {"metric": row["metric"]}
         for name, cell in row["cells"].items():
-            line[name] = cell["mean"]
-            if name in several:
-                line[f"± of {name}"] = cell["deviation"]
-        shown.append(line | {f"{name} − {first}": value for name, value in row["differences"].items()})
+            line[name] = _shown(cell["mean"], cell_text(cell, digits))
+        for name, value in row["differences"].items():
+            line["difference" if len(row["cells"]) == 2 else f"{name} − {first}"] = _shown(
+                value, signed(value, digits)
+            )
+        shown.append(line)
     return html.table(shown)
 
 
+def _shown(value: float | None, text: str) -> html.Shown | None:
+    return None if value is None else html.Shown(value, text)
+
+
 def _notes(facts: Facts) -> str:
-    return "".join(html.message("note", note) for note in facts["notes"])
+    return "".join(f'<p class="none">{escape(note)}</p>' for note in facts["notes"])
 
 
 def _intervals(facts: Facts) -> str:
@@ -129,19 +136,20 @@ def _intervals(facts: Facts) -> str:
         {
             "runs": f"{entry['second']} − {entry['first']}",
             "split": entry["split"],
-            "difference": entry["difference"],
-            "95 % from": entry["low"],
-            "to": entry["high"],
+            "difference": _shown(entry["difference"], signed(entry["difference"])),
+            "95 % from": _shown(entry["low"], signed(entry["low"])),
+            "to": _shown(entry["high"], signed(entry["high"])),
             "samples": entry["samples"],
-            "score": entry["score"],
         }
         for entry in facts["intervals"]
     ]
+    scores = "; ".join(dict.fromkeys(entry["score"] for entry in facts["intervals"]))
     note = (
-        "Paired bootstrap: the test samples are drawn anew 10,000 times, the same for both runs; 95 % of the "
-        "differences lie in the interval. It speaks of other samples, not of other seeds."
+        f"The difference of {scores}. Paired bootstrap: the test samples are drawn anew 10,000 times, the same "
+        "for both runs; 95 % of the differences lie in the interval. It speaks of other samples, not of other "
+        "seeds."
     )
-    return f'{html.table(rows)}<p class="none">{note}</p>' if rows else ""
+    return f'{html.table(rows)}<p class="none">{escape(note)}</p>' if rows else ""
 
 
 def _run(run: Facts) -> str:

@@ -14,7 +14,8 @@ from omma.config.explain import suggest
 from omma.report.columns import PER_CLASS, main_family
 from omma.report.plots import UNITS, Plot, file_name
 from omma.report.statistics import mean_deviation
-from omma.viz.curves import Bars, Line, plot_groups, plot_lines, save_figure, svg_text
+from omma.viz.curves import save_figure, svg_text
+from omma.viz.several import Bars, Line, plot_groups, plot_lines
 
 Facts = dict[str, Any]
 Size = tuple[float, float]

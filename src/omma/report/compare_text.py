@@ -51,10 +51,10 @@ def _verdict(facts: Facts, row: Facts, first: Facts, other: Facts) -> Facts:
         title = f"{_sentence(facts, other, first, difference)}{_seeds(row, other, first)}"
         hint = "" if not single else "No interval: `omma eval` of both runs writes the scores that it needs."
         return _entry("note", title, standing, hint)
-    span = f"{_signed(interval['low'])} to {_signed(interval['high'])}"
+    span = f"{signed(interval['low'])} to {signed(interval['high'])}"
     over = f"95 % interval {span}, {number_text(interval['samples'])} samples of {interval['split']}"
     if not interval["is_metric"]:
-        other_score = f"Of the same samples, {interval['score']} differs by {_signed(interval['difference'])}"
+        other_score = f"Of the same samples, {interval['score']} differs by {signed(interval['difference'])}"
         return _entry(
             _kind(interval, facts["mode"]),
             f"{_sentence(facts, other, first, difference)}.",
@@ -112,10 +112,6 @@ def _setting(interval: Facts) -> str:
     return f"{about}; {'; '.join(settings)}." if settings else f"{about}."
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.{VALUE_DIGITS}f}".replace("-", "−")
-
-
 def digits_of(row: Facts) -> int:
     """Decimals of a row of the joint table."""
     return TERM_DIGITS if row["kind"] == "average" else VALUE_DIGITS
@@ -129,15 +125,20 @@ def cell_text(cell: Facts, digits: int) -> str:
     return text if cell["deviation"] is None else f"{text} ± {cell['deviation']:.{digits}f} ({cell['n']})"
 
 
-def difference_text(value: float | None, digits: int) -> str:
+def signed(value: float | None, digits: int = VALUE_DIGITS) -> str:
     """A difference with its sign."""
     return "–" if value is None else f"{value:+.{digits}f}".replace("-", "−")
+
+
+def joined(names: Sequence[str]) -> str:
+    """`A`, `A and B`, `A, B and C`."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def summary(facts: Facts) -> str:
     """The whole comparison as Markdown."""
     names = [group["name"] for group in facts["experiments"]]
-    lines = [f"# Comparison of {', '.join(map(_safe, names))}", ""]
+    lines = [f"# Comparison of {_safe(joined(names))}", ""]
     for verdict in facts["verdicts"]:
         lines += [f"**{_safe(verdict['title'])}**", "", *(f"{_safe(text)}  " for text in verdict["evidence"])]
         lines.append("")
@@ -166,7 +167,7 @@ def joint_rows(facts: Facts) -> list[dict[str, str]]:
         cells = {name: cell_text(cell, digits) for name, cell in row["cells"].items()}
         rows.append(
             {"metric": row["metric"], **cells}
-            | {f"{n} − {first}": difference_text(v, digits) for n, v in row["differences"].items()}
+            | {f"{name} − {first}": signed(value, digits) for name, value in row["differences"].items()}
         )
     return rows
 
@@ -181,8 +182,8 @@ def _intervals(facts: Facts) -> list[str]:
             "runs": f"{entry['second']} − {entry['first']}",
             "split": entry["split"],
             "score": entry["score"],
-            "difference": _signed(entry["difference"]),
-            "95 % interval": f"{_signed(entry['low'])} to {_signed(entry['high'])}",
+            "difference": signed(entry["difference"]),
+            "95 % interval": f"{signed(entry['low'])} to {signed(entry['high'])}",
             "samples": entry["samples"],
         }
         for entry in facts["intervals"]

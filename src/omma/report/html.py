@@ -22,8 +22,22 @@ MAX_PICTURE_WIDTH = 1280
 MAX_ANIMATION_BYTES = 2_000_000
 
 
+class Shown(float):
+    """A number with a text of its own for readers, such as a difference with its sign."""
+
+    text: str
+
+    def __new__(cls, value: float, text: str) -> Shown:
+        """Make one of a value and its text."""
+        shown = super().__new__(cls, value)
+        shown.text = text
+        return shown
+
+
 def number_text(value: float) -> str:
     """A number for readers: whole numbers with thin groups, others with four significant digits."""
+    if isinstance(value, Shown):
+        return value.text
     if isinstance(value, int):
         return f"{value:,}".replace(",", "\u202f")
     if not math.isfinite(value):
@@ -141,16 +155,17 @@ def table(rows: Sequence[Mapping[str, Any]], *, bars: bool = False) -> str:
     numeric = {name for name in columns if any(_is_number(row.get(name)) for row in rows)}
     head = "".join(f"<th{NUMBER * (name in numeric)} tabindex=0>{escape(name)}</th>" for name in columns)
     body = "".join(
-        f"<tr>{''.join(_td(row.get(name), name in shaded) for name in columns)}</tr>" for row in rows
+        f"<tr>{''.join(_td(row.get(name), name in shaded, name in numeric) for name in columns)}</tr>"
+        for row in rows
     )
     parts = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
     return f'<div class="scroll"><table class="sortable">{parts}</table></div>'
 
 
-def _td(value: Any, shaded: bool) -> str:
+def _td(value: Any, shaded: bool, numeric: bool) -> str:
     if shaded and value is not None:
         return f'<td class="number share" style="--share:{100 * value:.1f}%">{cell(value)}</td>'
-    return f"<td{NUMBER * (_is_number(value) or value is None)}>{cell(value)}</td>"
+    return f"<td{NUMBER * (_is_number(value) or (value is None and numeric))}>{cell(value)}</td>"
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

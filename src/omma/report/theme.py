@@ -59,6 +59,8 @@ section {
 .headline .value small { font-size: 0.9rem; font-weight: 500; color: var(--soft); }
 .headline .note { color: var(--soft); font-size: 0.8rem; min-height: 1.2em; }
 .headline > div.first { border-color: var(--accent); box-shadow: inset 0 3px 0 var(--accent); }
+.headline .name { font-weight: 600; overflow-wrap: anywhere; }
+.swatch { display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin-right: 8px; }
 .message {
   border-left: 4px solid var(--accent); padding: 9px 14px; margin: 14px 0 0; background: var(--code);
 }
@@ -66,6 +68,8 @@ h2 + .message { margin-top: 0; }
 .message.error { border-color: var(--bad); } .message.warning { border-color: var(--warn); }
 .message.ok { border-color: var(--good); }
 .message small { display: block; color: var(--soft); font-size: 0.88rem; }
+.verdict .message { font-size: 1.12rem; font-weight: 600; background: var(--card); padding: 13px 16px; }
+.verdict .message small { font-weight: 400; font-size: 0.9rem; margin-top: 3px; }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(340px, 1fr)); gap: 16px 20px; }
 figure { margin: 0; }
 figure.plot { position: relative; }

@@ -9,7 +9,6 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
@@ -17,7 +16,6 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 Curve = tuple[Sequence[float], Sequence[float]]
@@ -48,60 +46,24 @@ def _families() -> list[str]:
     return ["DejaVu Sans", *(name for name in _CJK_FAMILIES if name in installed)]
 
 
-@dataclass(frozen=True)
-class Line:
-    """One run's values in a plot of several.
-
-    Args:
-        name: what the legend says; lines of one name and colour share an entry.
-        xs: x values.
-        ys: y values; NaN leaves a gap.
-        colour: index into COLOURS; beyond their number they start again.
-        sparse: few values far apart, as of validations: their points are marked.
-        best: a point to ring.
-    """
-
-    name: str
-    xs: Sequence[float]
-    ys: Sequence[float]
-    colour: int
-    sparse: bool = False
-    best: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
-class Bars:
-    """One run's bars in a plot of several.
-
-    Args:
-        name: what the legend says.
-        values: one a group; NaN leaves a gap.
-        deviations: half length of each error bar; None draws none.
-        colour: index into COLOURS.
-    """
-
-    name: str
-    values: Sequence[float]
-    deviations: Sequence[float] | None
-    colour: int
-
-
-def _font_size() -> float:
+def font_size() -> float:
+    """Points of common text in the style that holds now."""
     return float(mpl.rcParams["font.size"])
 
 
 @contextmanager
-def _style(**more: str | float) -> Iterator[None]:
+def style(**more: str | float) -> Iterator[None]:
     """The common style; a script that no font of the system has shows as boxes, without a warning each."""
     with mpl.rc_context({**_STYLE, "font.family": _families(), **more}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
 
-def _axes(title: str, x_label: str, y_label: str, size: tuple[float, float]) -> tuple[Figure, Axes]:
+def new_axes(title: str, x_label: str, y_label: str, size: tuple[float, float]) -> tuple[Figure, Axes]:
+    """A figure in the common look; to be called inside `style`."""
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(title, loc="left", color=INK, fontsize=1.1 * _font_size(), fontweight="bold")
+    axes.set_title(title, loc="left", color=INK, fontsize=1.1 * font_size(), fontweight="bold")
     axes.set_xlabel(x_label, color=INK)
     axes.set_ylabel(y_label, color=INK)
     axes.tick_params(colors=INK)
@@ -112,7 +74,7 @@ def _axes(title: str, x_label: str, y_label: str, size: tuple[float, float]) -> 
     return figure, axes
 
 
-def _fix_layout(figure: Figure) -> None:
+def fix_layout(figure: Figure) -> None:
     """Arrange the parts once, instead of at each saving."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
@@ -130,7 +92,7 @@ def smooth(values: Sequence[float], window: int) -> np.ndarray:
         return (sums[high] - sums[low]) / (counts[high] - counts[low])
 
 
-def _scale_y(axes: Axes, curves: Mapping[str, Curve]) -> None:
+def scale_y(axes: Axes, curves: Mapping[str, Curve]) -> None:
     """A logarithmic axis where most of the values span two powers of ten; room around a constant."""
     values = np.concatenate([np.asarray(ys, dtype=np.float64) for _, ys in curves.values()])
     values = values[np.isfinite(values)]
@@ -154,7 +116,7 @@ def _power(value: float, _: int | None = None) -> str:
     return f"{float(digits):g}e{int(power)}" if value else "0"
 
 
-def _short_number(value: float, _: int | None = None) -> str:
+def short_number(value: float, _: int | None = None) -> str:
     """Tick labels of steps: 20000 as 20k."""
     return f"{value / 1000:g}k" if abs(value) >= 1000 else f"{value:g}"
 
@@ -181,18 +143,18 @@ def plot_curves(
     Returns:
         the figure; see `save_figure` and `svg_text`.
     """
-    with _style():
-        figure, axes = _axes(title, x_label, y_label, size)
+    with style():
+        figure, axes = new_axes(title, x_label, y_label, size)
         for index, (name, (xs, ys)) in enumerate(curves.items()):
             _line(axes, name, xs, ys, COLOURS[index % len(COLOURS)])
         if marked:
             axes.plot(*marked, marker="o", markersize=9, markerfacecolor="none", markeredgecolor=INK)
-        _scale_y(axes, curves)
+        scale_y(axes, curves)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
-        axes.xaxis.set_major_formatter(_short_number)
+        axes.xaxis.set_major_formatter(short_number)
         if len(curves) > 1:
             axes.legend(frameon=False, labelcolor=INK, fontsize=8)
-        _fix_layout(figure)
+        fix_layout(figure)
     return figure
 
 
@@ -214,8 +176,8 @@ def plot_bars(
     size: tuple[float, float] = (5.4, 3.2),
 ) -> Figure:
     """Bars with their value on top, for metrics by ring, class or sector."""
-    with _style():
-        figure, axes = _axes(title, "", y_label, size)
+    with style():
+        figure, axes = new_axes(title, "", y_label, size)
         axes.grid(visible=False, axis="x")
         bars = axes.bar(range(len(names)), values, color=COLOURS[0], width=0.62)
         axes.bar_label(bars, fmt="%.3g", color=INK, fontsize=8, padding=2)
@@ -224,132 +186,14 @@ def plot_bars(
             range(len(names)), names, rotation=40 if crowded else 0, ha="right" if crowded else "center"
         )
         axes.margins(y=0.15)
-        _fix_layout(figure)
+        fix_layout(figure)
     return figure
-
-
-def plot_lines(
-    lines: Sequence[Line], *, title: str, y_label: str = "", size: tuple[float, float] = (5.4, 3.2)
-) -> Figure:
-    """Lines of several runs over the step; colours are the runs', dashes are validations beside training.
-
-    Args:
-        lines: any number; long noisy ones are drawn faint with their moving mean on top.
-        title: above the plot.
-        y_label: name and unit of y.
-        size: inches; letters grow with it.
-
-    Returns:
-        the figure; see `save_figure` and `svg_text`.
-    """
-    both = len({line.sparse for line in lines}) > 1
-    with _style(**_scaled(size)):
-        figure, axes = _axes(title, "step", y_label, size)
-        for line in lines:
-            _run_line(axes, line, dashed=both and line.sparse)
-        _scale_y(axes, {str(index): (line.xs, line.ys) for index, line in enumerate(lines)})
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
-        axes.xaxis.set_major_formatter(_short_number)
-        axes.legend(handles=_legend(lines, both), frameon=False, labelcolor=INK, fontsize=0.9 * _font_size())
-        _fix_layout(figure)
-    return figure
-
-
-def _scaled(size: tuple[float, float]) -> dict[str, float]:
-    return {"font.size": 9 * max(1.0, size[0] / 8)}
-
-
-def _colour(index: int) -> str:
-    return COLOURS[index % len(COLOURS)]
-
-
-def _run_line(axes: Axes, line: Line, *, dashed: bool) -> None:
-    colour = _colour(line.colour)
-    if line.sparse or len(line.xs) <= 60:
-        marker = "o" if line.sparse or len(line.xs) <= 30 else None
-        style = (0, (3, 2)) if dashed else "-"
-        axes.plot(line.xs, line.ys, color=colour, linewidth=1.8, linestyle=style, marker=marker, markersize=4)
-    else:
-        axes.plot(line.xs, line.ys, color=colour, linewidth=0.7, alpha=0.25)
-        axes.plot(line.xs, smooth(line.ys, max(3, len(line.xs) // 25)), color=colour, linewidth=1.8)
-    if line.best:
-        axes.plot(*line.best, marker="o", markersize=11, fillstyle="none", color=colour, markeredgewidth=1.6)
-
-
-def _legend(lines: Sequence[Line], both: bool) -> list[Line2D]:
-    runs = dict.fromkeys((line.name, _colour(line.colour)) for line in lines)
-    entries = [Line2D([], [], color=colour, linewidth=1.8, label=name) for name, colour in runs]
-    common = {"color": INK, "linewidth": 1.4}
-    if both:
-        entries.append(Line2D([], [], **common, label="training"))
-        entries.append(Line2D([], [], **common, linestyle=(0, (3, 2)), marker="o", label="validation"))
-    if any(line.best for line in lines):
-        ring = {"marker": "o", "markersize": 9, "fillstyle": "none", "linestyle": "none"}
-        entries.append(Line2D([], [], **ring, color=INK, label="best"))
-    return entries
-
-
-def plot_groups(
-    names: Sequence[str],
-    groups: Sequence[Bars],
-    *,
-    title: str,
-    y_label: str = "",
-    lying: bool = False,
-    size: tuple[float, float] = (5.4, 3.2),
-) -> Figure:
-    """Bars of several runs side by side, a group for each name.
-
-    Args:
-        names: of the groups, such as classes.
-        groups: one for each run, with a value for each name.
-        title: above the plot.
-        y_label: name and unit of the values.
-        lying: bars from left to right, which leaves room for long names on a narrow page.
-        size: inches; letters grow with it.
-
-    Returns:
-        the figure; see `save_figure` and `svg_text`.
-    """
-    width = 0.8 / len(groups)
-    places = np.arange(len(names))
-    with _style(**_scaled(size)):
-        figure, axes = _axes(title, y_label if lying else "", "" if lying else y_label, size)
-        axes.grid(visible=False, axis="y" if lying else "x")
-        for index, group in enumerate(groups):
-            at = places + (index - (len(groups) - 1) / 2) * width
-            error = {"xerr" if lying else "yerr": group.deviations, "ecolor": INK, "capsize": 2}
-            draw = axes.barh if lying else axes.bar
-            bars = draw(
-                at, group.values, width * 0.92, color=_colour(group.colour), label=group.name, **error
-            )
-            if lying or len(names) * len(groups) <= 30:
-                labels = ["" if np.isnan(value) else f"{value:.3f}" for value in group.values]
-                axes.bar_label(bars, labels, color=INK, fontsize=0.75 * _font_size(), padding=2)
-        _name_groups(axes, names, lying=lying)
-        if len(groups) > 1:
-            place = {"loc": f"outside {'lower' if lying else 'upper'} right", "ncols": min(len(groups), 3)}
-            figure.legend(frameon=False, labelcolor=INK, fontsize=0.9 * _font_size(), **place)
-        _fix_layout(figure)
-    return figure
-
-
-def _name_groups(axes: Axes, names: Sequence[str], *, lying: bool) -> None:
-    places = range(len(names))
-    if lying:
-        axes.set_yticks(places, names)
-        axes.invert_yaxis()
-        axes.margins(x=0.14, y=0.01)
-        return
-    crowded = max(map(len, names)) * len(names) > 90
-    axes.set_xticks(places, names, rotation=35 if crowded else 0, ha="right" if crowded else "center")
-    axes.margins(x=0.01, y=0.12)
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: int = 130) -> None:
     """Write a figure as PNG on white; missing folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _style():
+    with style():
         figure.savefig(path, format="png", dpi=dpi, facecolor="white")
 
 
@@ -379,7 +223,7 @@ def svg_text(figure: Figure, name: str) -> str:
         name: makes the ids inside unique in the page.
     """
     buffer = io.StringIO()
-    with _style(**{"svg.hashsalt": name}):
+    with style(**{"svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
