@@ -25,8 +25,8 @@ from omma.engine.task import Batch, Prediction, Task
 from omma.errors import DataError, Finding, OmmaError
 from omma.runs.console import RunLog
 from omma.viz.curves import save_figure
-from omma.viz.several import Bars, plot_groups
 from omma.viz.image import Image, save_png
+from omma.viz.several import Bars, plot_groups
 
 NUM_WORST = 4
 _UNSAFE = re.compile(r"[^\w.-]")

@@ -145,9 +145,9 @@ def _intervals(facts: Facts) -> str:
     ]
     scores = "; ".join(dict.fromkeys(entry["score"] for entry in facts["intervals"]))
     note = (
-        f"The difference of {scores}. Paired bootstrap: the test samples are drawn anew 10,000 times, the same "
-        "for both runs; 95 % of the differences lie in the interval. It speaks of other samples, not of other "
-        "seeds."
+        f"The difference of {scores}. Paired bootstrap: the test samples are drawn anew 10,000 times, the "
+        "same for both runs; 95 % of the differences lie in the interval. It speaks of other samples, not of "
+        "other seeds."
     )
     return f'{html.table(rows)}<p class="none">{escape(note)}</p>' if rows else ""
 
