@@ -14,6 +14,7 @@ from omma.core.meter import Meter
 from omma.core.metrics import confusion_counts, threshold_counts
 
 THRESHOLDS = tuple(step / 20 for step in range(1, 20))
+_COUNTS = ("tp", "fp", "fn")
 
 
 class OccupancyMeter(Meter):
@@ -100,12 +101,14 @@ class OccupancyMeter(Meter):
         return {name: float(value) for name, value in zip(self.names, values, strict=True)}
 
     def per_sample(self) -> list[dict[str, Any]]:
-        """token, iou (all classes pooled), tp, fp, fn of every image."""
-        pooled = self._by_image().sum(-1, dtype=np.int64)
+        """token, iou (all classes pooled), tp, fp, fn of every image, and its counts by class (`tp/car`)."""
+        images = self._by_image()
+        pooled = images.sum(-1, dtype=np.int64)
+        by_class = [f"{count}/{name}" for count in _COUNTS for name in self._classes]
         return [
-            {"token": token, "iou": float(_iou(counts)), "tp": int(tp), "fp": int(fp), "fn": int(fn)}
-            for token, counts in zip(self._tokens, pooled, strict=True)
-            for tp, fp, fn in [counts]
+            {"token": token, "iou": float(_iou(counts)), **dict(zip(_COUNTS, counts.tolist(), strict=True))}
+            | dict(zip(by_class, image.ravel().tolist(), strict=True))
+            for token, counts, image in zip(self._tokens, pooled, images, strict=True)
         ]
 
     def per_class(self) -> list[dict[str, Any]]:

@@ -136,7 +136,7 @@ def eval_folders(run: RunFolder) -> list[Path]:
 
 def _evaluation(folder: Path, status: Mapping[str, Any], system: str) -> Facts:
     about = read_json(folder / "metrics.json")
-    samples = read_table(folder / "per_sample.csv")
+    samples = [_pooled(row) for row in read_table(folder / "per_sample.csv")]
     metric, worst = _ranking(samples, status, system)
     ranked = [
         row for row in samples if isinstance(row.get(metric), int | float) and math.isfinite(row[metric])
@@ -155,6 +155,11 @@ def _evaluation(folder: Path, status: Mapping[str, Any], system: str) -> Facts:
         "best": ranked[NUM_EXTREMES:][::-1][:NUM_EXTREMES],
         "studies": {file.stem: read_json(file) for file in sorted((folder / "studies").glob("*.json"))},
     }
+
+
+def _pooled(row: Facts) -> Facts:
+    """The row without counts by class (`tp/car`), which are too many to read."""
+    return {name: value for name, value in row.items() if not name.startswith(("tp/", "fp/", "fn/"))}
 
 
 def _ranking(samples: Sequence[Mapping[str, Any]], status: Mapping[str, Any], system: str) -> tuple[str, str]:
