@@ -13,6 +13,7 @@ from omma.runs.metrics import series
 
 DIVERGED = 2.0  # end of the loss over its start; noise of a batch stays well below
 ROSE, REGAINED = 4.0, 0.5  # end of the loss over its lowest stretch, and part of its fall that it lost again
+BLOWN_UP, RECOVERED = 10.0, 0.8  # highest loss and end over the start; validation: the square of the first
 SPIKE = 10.0  # one value over the median; batches differ by less
 OFTEN = 0.02  # share of spikes from which they are a habit
 FALLEN = 0.02  # part of its start that a learning loss loses at least
@@ -50,18 +51,26 @@ def not_finite(curves: Curves) -> Finding | None:
 
 
 def diverged(curves: Curves) -> Finding | None:
-    """The loss ends far above where it began or had been."""
+    """The loss ends far above where it began or had been, or blew up and did not recover."""
     losses = finite(curves.values("loss"))
     if len(losses) < FEW_POINTS or losses.min() <= 0:
         return None
-    first, last, least = losses[0], end(losses), lowest(losses)
-    regained = (last - least) / max(first - least, 1e-12)
-    if last < DIVERGED * first and (last < ROSE * least or regained < REGAINED):
+    first, last, least, most = losses[0], end(losses), lowest(losses), losses.max()
+    validated = finite(curves.values("loss", "val"))
+    signs = (
+        last > DIVERGED * first,
+        last > ROSE * least and last - least > REGAINED * (first - least),
+        most > BLOWN_UP * first and last > RECOVERED * first,
+        len(validated) > 0 and validated[-1] > BLOWN_UP**2 * first,
+    )
+    if not any(signs):
         return None
+    at_last = f"; {validated[-1]:.3g} in the last validation" if len(validated) else ""
     return Finding(
         "error",
         "the loss diverges",
-        f"{first:.4g} at the start, {least:.4g} at its lowest, {last:.4g} at the end (lr {curves.lr:g})",
+        f"{first:.4g} at the start, {least:.4g} at its lowest, {most:.4g} at its highest, {last:.4g} at the "
+        f"end{at_last} (lr {curves.lr:g})",
         f"the learning rate is too high: {_lower_rate(curves)}",
     )
 
