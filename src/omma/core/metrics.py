@@ -51,7 +51,7 @@ def threshold_counts(
         Counts of shape (C, T) over the batch.
     """
     C, T = probability.shape[1], len(thresholds)
-    passed = torch.bucketize(probability, thresholds, right=True)  # how many thresholds the cell reaches
+    passed = torch.bucketize(probability.contiguous(), thresholds, right=True)  # thresholds that are reached
     bins = passed * 2 + (target != 0)
     bins += torch.arange(C, device=bins.device).view(-1, 1, 1) * (2 * (T + 1))
     counted = bins.flatten() if mask is None else bins[mask.expand_as(bins)]
