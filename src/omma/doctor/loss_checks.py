@@ -61,16 +61,16 @@ def diverged(curves: Curves) -> Finding | None:
         last > DIVERGED * first,
         last > ROSE * least and last - least > REGAINED * (first - least),
         most > BLOWN_UP * first and last > RECOVERED * first,
-        len(validated) > 0 and validated[-1] > BLOWN_UP**2 * first,
+        len(validated) > 0 and validated.max() > BLOWN_UP**2 * first and validated[-1] > RECOVERED * first,
     )
     if not any(signs):
         return None
-    at_last = f"; {validated[-1]:.3g} in the last validation" if len(validated) else ""
+    validation = f"; up to {validated.max():.3g} in validation" if len(validated) else ""
     return Finding(
         "error",
         "the loss diverges",
         f"{first:.4g} at the start, {least:.4g} at its lowest, {most:.4g} at its highest, {last:.4g} at the "
-        f"end{at_last} (lr {curves.lr:g})",
+        f"end{validation} (lr {curves.lr:g})",
         f"the learning rate is too high: {_lower_rate(curves)}",
     )
 
@@ -129,7 +129,7 @@ def spikes(curves: Curves) -> Finding | None:
             continue
         later = values[len(values) // 10 :]  # the first steps of a training are always high
         high = later > SPIKE * np.median(later)
-        if high.mean() <= OFTEN:
+        if high.sum() < max(FEW_POINTS, OFTEN * len(later)):
             continue
         clip = curves.config["optim"].get("grad_clip")
         settings = f"optim.grad_clip={_round(float(np.median(finite(curves.values('grad_norm')))))}"

@@ -161,7 +161,7 @@ def _always_the_same(counts: MapCounts) -> tuple[str, str] | None:
 def classes_never_right(counts: MapCounts, run: str) -> Finding | None:
     """Classes that are in the labels and never hit."""
     missed = np.flatnonzero(counts.present & (counts.shared == 0))
-    if not counts.predicted or not len(missed):
+    if not counts.predicted or not len(missed) or collapsed(counts, run):
         return None
     listed = ", ".join(f"{counts.names[c]} ({counts.truth[c]} cells)" for c in missed)
     return Finding(
