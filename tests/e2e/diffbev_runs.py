@@ -7,7 +7,7 @@ from omma.cli import _run
 WORLD = ["--scenes", "2", "--val-scenes", "1", "--frames", "1", "--image-size", "64x96", "--workers", "1"]
 TINY = [
     "train.workers=0", "train.batch_size=2", "validate.batch_size=4", "data.image_size=[64, 96]",
-    "system.grid.x=[-25, 25, 2]", "system.grid.z=[1, 49, 2]", "system.grid.depth=[1, 49, 4]",
+    "system.grid.depth=[1, 49, 4]",
     "system.backbone.embed_dim=8", "system.backbone.depths=[1, 1, 1, 1]",
     "system.backbone.num_heads=[1, 1, 1, 1]", "system.channels=16", "system.head.planes=[16, 16]",
     "system.head.blocks=[1, 1]", "log.tensorboard=false",
