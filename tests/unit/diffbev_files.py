@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from omma.data.formats.nuscenes_bev import encode_png
 from omma.systems.diffbev.config import DiffBEVConfig
 
 CASE = Path(__file__).parents[1] / "parity" / "diffbev" / "nuscenes_bev_label.npz"
+REAL = Path(__file__).parents[3] / "shared" / "realdata" / "nuscenes"
 SIZE = (90, 160)  # a tenth of the sample's 900 x 1600
 IMAGE_SIZE = (60, 80)
 VERSION = "v1.0-trainval"
@@ -30,6 +32,13 @@ def config(root: Path | None, system: dict[str, Any] | None = None, **data: Any)
     if root is None:
         del values["root"]
     return DiffBEVConfig.model_validate_json(json.dumps({"system": system or {}, "data": values}))
+
+
+def copy_real(root: Path) -> Path:
+    """The real keyframe in a folder of its own, as an index is written beside the tables."""
+    for name in ("v1.0-mini", "samples"):
+        shutil.copytree(REAL / name, root / name)
+    return root
 
 
 def write_json(path: Path, value: Any) -> None:

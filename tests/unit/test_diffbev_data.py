@@ -262,6 +262,18 @@ def test_label_size_follows_the_grid(folders: Path) -> None:
     assert build(files.config(folders, small), "val", augment=False)[0][0]["label"].shape == (98, 100)
 
 
+def test_larger_cells_unite_the_label(folders: Path) -> None:
+    """A cell of a coarser grid has every class that a counting part has; it counts if any part does."""
+    bits = np.zeros((196, 200), np.uint16)
+    bits[0, 0], bits[1, 1], bits[0, 1] = 1, 1 << 4, 1 << 5 | 1 << IGNORE_BIT
+    bits[2:4, 0:2] = 1 << IGNORE_BIT | 1
+    _write_label(folders / "ann_bev_dir/val/e.png", bits)
+    coarse = {"grid": {"x": [-25, 25, 1], "z": [1, 50, 1]}}
+    label = build(files.config(folders, coarse), "val", augment=False)[0][0]["label"]
+    assert label.shape == (98, 100)
+    assert (label[0, 0], label[1, 0], label[2, 2]) == (1 | 1 << 4, 1 << IGNORE_BIT, 0)
+
+
 def test_broken_image_is_named(folders: Path) -> None:
     path = folders / "img_dir/train/b.png"
     path.write_bytes(path.read_bytes()[:-50])
@@ -396,3 +408,22 @@ def test_collate_keeps_words_as_lists() -> None:
     batch = collate([{"token": "a", "x": torch.zeros(2)}, {"token": "b", "x": torch.ones(2)}])
     assert batch["token"] == ["a", "b"]
     assert batch["x"].tolist() == [[0, 0], [1, 1]]
+
+
+@pytest.mark.skipif(not files.REAL.is_dir(), reason="data folder not present")
+def test_real_keyframe(tmp_path: Path) -> None:
+    """Six images train under both lists; a picture of its own is predicted on with the same calibration."""
+    root = files.copy_real(tmp_path)
+    config = files.config(root, image_size=[600, 800])
+    samples, join = build(config, "train", augment=False)
+    batch = join([samples[index] for index in range(len(samples))])
+    assert batch["image"].shape == (6, 3, 600, 800)
+    assert len(set(batch["channel"])) == 6
+    assert (batch["intrinsics"][:, 0, 0] > 390).all()
+    assert (batch["intrinsics"][:, 1, 1] / batch["intrinsics"][:, 0, 0] - 4 / 3).abs().max() < 1e-3
+    inputs, _ = build_inputs(config, [root / samples.items.images[2]])
+    for key in ("image", "intrinsics"):
+        assert torch.equal(inputs[0][key], samples[2][key])
+    assert inputs.name(0) == samples.name(2)
+    with pytest.raises(DataError, match="none of its 1 scenes is in 'val'"):
+        build(config, "val", augment=False)

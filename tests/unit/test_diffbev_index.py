@@ -11,13 +11,11 @@ import numpy as np
 import pytest
 
 from omma.data.formats import nuscenes_index
-from omma.data.formats.nuscenes import val_scenes
+from omma.data.formats.nuscenes import CAMERAS, val_scenes
 from omma.data.formats.nuscenes_index import FILE, read_index
 from omma.data.formats.nuscenes_maps import read_layers
 from omma.data.formats.nuscenes_splits import common_scenes, official_scenes, pon_scenes
 from omma.errors import DataError
-
-REAL = Path(__file__).parents[3] / "shared" / "realdata" / "nuscenes"
 
 
 @pytest.fixture
@@ -142,12 +140,11 @@ def test_a_missing_map_says_what_to_download(root: Path) -> None:
         assert part in str(error.value)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="data folder not present")
-def test_real_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(nuscenes_index, "FILE", "not-written/here/index.npz")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    index = nuscenes_index._build(nuscenes_index.Tables(REAL))
+@pytest.mark.skipif(not files.REAL.is_dir(), reason="data folder not present")
+def test_real_tables(tmp_path: Path) -> None:
+    index = read_index(files.copy_real(tmp_path))
     assert len(index) == 6
     assert len(index.intrinsics) == 6
     assert index.sizes.tolist() == [[900, 1600]] * 6
-    assert "scene-0061" in index.scenes
+    assert index.scenes.tolist() == ["scene-0061"]
+    assert sorted(index.channels.tolist()) == sorted(CAMERAS)

@@ -47,6 +47,8 @@ _OBJECTS = {
     "movable_object.barrier": "barrier",
 }
 
+LABEL_NOTE = "labels.json"  # beside the label folders: how the labels were made
+
 Style = Literal["reference", "exact"]
 Ignore = Literal["fov+occlusion", "fov"]
 Layers = Mapping[str, STRtree]
@@ -237,6 +239,19 @@ def expand_bits(bits: NDArray[Any], num_classes: int) -> tuple[NDArray[np.bool_]
     return masks > 0, wide >> IGNORE_BIT & 1 == 0
 
 
+def label_note(*, style: Style, ignore: Ignore, grid: LabelGrid = GRID) -> dict[str, Any]:
+    """The content of LABEL_NOTE: what the labels beside it are made of."""
+    return {
+        "style": style,
+        "ignore": ignore,
+        "classes": list(CLASSES),
+        "ignore_bit": IGNORE_BIT,
+        "x_m": list(grid.x),
+        "z_m": list(grid.z),
+        "cell_m": grid.cell_m,
+    }
+
+
 def encode_png(bits: NDArray[np.uint16]) -> bytes:
     """A label (Z, X) as a 16-bit PNG with one channel."""
     done, data = cv2.imencode(".png", bits)
@@ -259,6 +274,19 @@ def read_label(path: Path) -> NDArray[np.int16]:
             "is this a label? `omma prepare nuscenes-bev-labels` makes them",
         )
     return bits.astype(np.int16)
+
+
+def coarsen_label(bits: NDArray[np.int16], factor: int) -> NDArray[np.int16]:
+    """A label of cells `factor` times as long, (Z / factor, X / factor).
+
+    A coarse cell counts if any of its cells does, and holds every class that one of those holds.
+    """
+    rows, columns = (cells // factor for cells in bits.shape)
+    hidden = (bits >> IGNORE_BIT).astype(bool)
+    blocks = np.where(hidden, 0, bits).reshape(rows, factor, columns, factor)
+    classes = np.bitwise_or.reduce(blocks, axis=(1, 3))
+    nothing_counts = hidden.reshape(rows, factor, columns, factor).all(axis=(1, 3))
+    return (classes | nothing_counts * np.int16(1 << IGNORE_BIT)).astype(np.int16)
 
 
 def _transform(polygon: Polygon, matrix: Floats) -> Polygon:

@@ -127,8 +127,8 @@ def _load(file: Path, state: str) -> CameraIndex | None:
             if str(stored["state"]) != state:
                 return None
             return CameraIndex(**{field.name: stored[field.name] for field in fields(CameraIndex)})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):  # it is only a copy and can be made again
-        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None  # it holds nothing that the tables do not
 
 
 def _save(index: CameraIndex, state: str, places: Sequence[Path]) -> None:

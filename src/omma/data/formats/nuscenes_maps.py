@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,18 @@ def locations(tables: Tables) -> dict[str, str]:
     return {token: cities[scene["log_token"]] for token, scene in tables.scenes.items()}
 
 
+def require_maps(root: Path, cities: Iterable[str]) -> None:
+    """Raise DataError, with what to download, unless the polygons of all cities are there."""
+    missing = [name for name in sorted(set(cities)) if not map_file(root, name).is_file()]
+    if missing:
+        names = ", ".join(f"{name}.json" for name in missing)
+        raise DataError(
+            f"{map_file(root, missing[0]).parent}: the map expansion is missing: {names}",
+            'download "Map expansion pack (v1.3)" from nuscenes.org/download and unpack it into '
+            f"{root / 'maps'}, so that {map_file(root, missing[0])} exists",
+        )
+
+
 def read_layers(root: Path, location: str) -> Layers:
     """The polygons of a city, by layer; those that cross themselves are left out, as in PON.
 
@@ -37,13 +50,8 @@ def read_layers(root: Path, location: str) -> Layers:
     Raises:
         DataError: the file is missing (with what to download) or lacks a layer.
     """
+    require_maps(root, [location])
     file = map_file(root, location)
-    if not file.is_file():
-        raise DataError(
-            f"{file}: the map expansion is missing",
-            'download "Map expansion pack (v1.3)" from nuscenes.org/download and unpack it into '
-            f"{root / 'maps'}, so that {Path('maps/expansion') / file.name} exists",
-        )
     content, where = read_json(file), str(file)
     nodes = {node["token"]: (node["x"], node["y"]) for node in require(content, "node", where)}
     records = {record["token"]: record for record in require(content, "polygon", where)}

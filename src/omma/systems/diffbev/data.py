@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from omma.data.dataset import Collate, Sample, Samples
-from omma.data.formats.nuscenes_bev import IGNORE_BIT, read_label
+from omma.data.formats.nuscenes_bev import IGNORE_BIT, LABEL_NOTE, coarsen_label, read_label
 from omma.data.io import read_grey, read_image, read_image_reduced, read_json
 from omma.errors import DataError
 from omma.systems.diffbev.checks import require_depths, require_labels
@@ -21,7 +21,6 @@ from omma.systems.diffbev.config import DiffBEVConfig, GridSection
 from omma.systems.diffbev.depths import read_depth, resize_depth
 from omma.systems.diffbev.inputs import read_inputs
 from omma.systems.diffbev.layouts import (
-    LABEL_NOTE,
     LABELS,
     Items,
     Layout,
@@ -79,7 +78,7 @@ class CameraSamples(Samples):
             raise DataError(f"{error.message} (token {self.name(index)})", error.hint) from None
 
     def label(self, index: int) -> NDArray[np.int16] | None:
-        """The bits (Z, X) of a label as stored, turned so that row 0 is nearest; None where there is none.
+        """The bits (Z, X) of a label in the grid's cells, row 0 nearest; None where there is none.
 
         Raises:
             DataError: the file is damaged, no label or of another size than the grid.
@@ -89,13 +88,14 @@ class CameraSamples(Samples):
             return None
         path = self.items.folder / name
         bits = read_label(path) if self.layout != "kitti" else self._kitti_label(path)
-        if bits.shape != self.shape:
+        factor = bits.shape[0] // self.shape[0]
+        if bits.shape != (factor * self.shape[0], factor * self.shape[1]) or factor == 0:
             raise DataError(
                 f"{path}: the label has {bits.shape[0]} x {bits.shape[1]} cells, expected {self.shape[0]} x "
-                f"{self.shape[1]}, twice those of system.grid",
-                "set system.grid to the label's area and half its cells, or make labels of this grid",
+                f"{self.shape[1]}, twice those of system.grid, or a multiple",
+                "set system.grid to the label's area; its step is twice a label's cell, or a multiple",
             )
-        return bits
+        return bits if factor == 1 else coarsen_label(bits, factor)
 
     def depth(self, index: int) -> NDArray[np.float32]:
         """The depth (H, W) of an image in metres at data.image_size; zeros where there is no file."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,6 @@ Layout = Literal["tables", "folders", "kitti"]
 
 IMAGES, LABELS, CALIBRATION, CAMERAS = "img_dir", "ann_bev_dir", "calib.json", "cameras.json"
 DEPTH_SUFFIX = "_depth"
-LABEL_NOTE = "labels.json"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 DEPTH_SUFFIXES = (".npz", ".npy", ".png")
 
@@ -138,11 +137,11 @@ def read_items(data: DiffBEVData, layout: Layout, root: Path, split: str) -> Ite
     return _of_cameras(items, data.cameras) if data.cameras is not None else items
 
 
-def split_scenes(data: DiffBEVData, index: CameraIndex, split: str, version: str) -> set[str]:
-    """Names of a split's scenes that the index has.
+def listed_scenes(data: DiffBEVData, index: CameraIndex, split: str, version: str) -> set[str]:
+    """Names of a split's scenes that the index has; there may be none.
 
     Raises:
-        DataError: there is no such split or none of its scenes, or the split file names a foreign one.
+        DataError: there is no such split, or the split file names a foreign scene.
     """
     names = set(index.scenes.tolist())
     if data.split_file is not None:
@@ -152,18 +151,20 @@ def split_scenes(data: DiffBEVData, index: CameraIndex, split: str, version: str
             raise DataError(f"{file}: the tables have no scene {min(listed - names)}", "mend the split file")
         return listed
     chosen = pon_scenes(split) if data.split_lists == "pon" else official_scenes(split, names, version)
-    if not names & chosen:
-        raise DataError(
-            f"{version}: none of its {len(names)} scenes is in {split!r} of the {data.split_lists} lists",
-            "data.split_file=my-{split}.txt names the scenes of your own splits, one a line",
-        )
     return names & chosen
 
 
 def _from_tables(data: DiffBEVData, root: Path, split: str) -> Items:
     version = nuscenes.Tables(root, data.version).version
     index = read_index(root, version)
-    rows = index.of_scenes(split_scenes(data, index, split, version))
+    scenes = listed_scenes(data, index, split, version)
+    if not scenes:
+        raise DataError(
+            f"{root / version}: none of its {len(index.scenes)} scenes is in {split!r} of the "
+            f"{data.split_lists} lists",
+            "data.split_file=my-{split}.txt names the scenes of your own splits, one a line",
+        )
+    rows = index.of_scenes(scenes)
     tokens = index.tokens[rows].tolist()
     others = sorted(path.name for path in (root / LABELS).glob("*") if path.is_dir())
     names = [name for name in dict.fromkeys((split, *others)) if not name.endswith(DEPTH_SUFFIX)]
@@ -182,7 +183,7 @@ def _from_folders(data: DiffBEVData, root: Path, split: str) -> Items:
     folder = root / IMAGES / split
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder", f"put the images of {split} there as <token>.png")
-    found = _listing(folder, IMAGE_SUFFIXES)
+    found = listing(folder, IMAGE_SUFFIXES)
     tokens = sorted(found, key=lambda token: found[token])
     index = read_index(root, data.version) if nuscenes.is_layout(root) else None
     return Items(
@@ -196,7 +197,7 @@ def _from_folders(data: DiffBEVData, root: Path, split: str) -> Items:
     )
 
 
-def _listing(folder: Path, suffixes: Iterable[str]) -> dict[str, str]:
+def listing(folder: Path, suffixes: Sequence[str]) -> dict[str, str]:
     """Stem -> name of the folder's files of these kinds; none where there is no such folder."""
     if not folder.is_dir():
         return {}
@@ -209,7 +210,7 @@ def _beside(root: Path, folders: Sequence[str], tokens: Sequence[str], suffixes:
     """The file of each token in the first of the folders below ann_bev_dir that has it."""
     found: dict[str, str] = {}
     for name in reversed(folders):
-        own = _listing(root / LABELS / name, suffixes)
+        own = listing(root / LABELS / name, suffixes)
         found |= {stem: f"{LABELS}/{name}/{file}" for stem, file in own.items()}
     return [found.get(token) for token in tokens]
 
