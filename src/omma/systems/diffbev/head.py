@@ -70,7 +70,7 @@ class TopDownHead(nn.Module):
         blocks: tuple[int, int] = (4, 4),
     ) -> None:
         super().__init__()
-        self.num_classes = len(priors)
+        self.in_channels, self.num_classes = in_channels, len(priors)
         self.topdown = nn.Sequential(
             _layer(in_channels, planes[0], blocks[0], upsample=False),
             _layer(EXPANSION * planes[0], planes[1], blocks[1], upsample=True),

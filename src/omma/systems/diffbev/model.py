@@ -23,7 +23,7 @@ from omma.systems.diffbev.refine import DiffusionRefiner
 from omma.systems.diffbev.swin import SwinTransformer
 from omma.systems.diffbev.views import ViewOutput
 from omma.systems.diffbev.views.lift_splat import STRIDE, LiftSplatView
-from omma.systems.diffbev.views.pon import PonView
+from omma.systems.diffbev.views.pon import FOCAL, PonView
 from omma.systems.diffbev.views.pyva import PyvaView
 from omma.systems.diffbev.views.vpn import VpnView
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from omma.systems.diffbev.config import DiffBEVData, DiffBEVSystem
 
 Size = tuple[int, int]
+FULL_WIDTH = 800  # of images; narrower ones have shorter focal lengths
 
 
 class Outputs(NamedTuple):
@@ -192,7 +193,8 @@ def _build_view(system: DiffBEVSystem, data: DiffBEVData, in_channels: list[int]
             pool_depth=system.diffusion.name == "paper" and system.diffusion.condition != "fo",
         )
     if view.name == "pon":
-        return PonView(in_channels[1:], system.channels, x=grid.x, z=grid.z, image_size=data.image_size)
+        focal = FOCAL * min(1.0, data.image_size[1] / FULL_WIDTH)
+        return PonView(in_channels[1:], system.channels, x=grid.x, z=grid.z, focal=focal)
     if view.name == "pyva":
         return PyvaView(in_channels[-1], system.channels, bev_size=(rows, columns), size=view.size)
     feature_size = tuple(-(-side // STRIDE) for side in data.image_size)

@@ -112,14 +112,15 @@ class LiftSplatView(nn.Module):
 
     def _rays(self, intrinsics: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         device = intrinsics.device
-        pixels_uv = self._pixels().to(device)
+        pixels_uv = self.pixels().to(device)
         depths_m = torch.from_numpy(depth_bins(*self.depth_bounds)).to(device)
         unit = torch.eye(3, device=device).expand(len(intrinsics), 1, 3, 3)
         origin = torch.zeros(len(intrinsics), 1, 3, device=device)
         axes = torch.tensor(GRID_AXES, device=device).expand_as(unit)
         return pixel_rays(pixels_uv, axes, intrinsics[:, None], unit, origin), origin, depths_m
 
-    def _pixels(self) -> Tensor:
+    def pixels(self) -> Tensor:
+        """The network-input pixel (u, v) that each feature stands for, (h, w, 2)."""
         h, w = self.feature_size
         whole = (h * STRIDE, w * STRIDE)
         size = whole if self.frustum_pixels == "centres" else self.image_size

@@ -23,7 +23,7 @@ NUM_LEVELS = 5
 STRIDE = 8  # of the finest level
 GROUPS = 16
 HEIGHT_M = (-2.0, 4.0)  # range of heights, y down, that a level reads
-NOMINAL = (630.0, 800)  # focal length in pixels that the levels are laid out for, and its image width
+FOCAL = 630.0  # in pixels, that the published levels are laid out for
 EDGE = 1.1  # sampling positions stop that far out: there only zeros are
 
 
@@ -167,7 +167,7 @@ class PonView(nn.Module):
         channels: of the result.
         x: cells along camera x (right), (low, high, step) in metres.
         z: cells along camera z (forward).
-        image_size: (height, width) of the network's input.
+        focal: focal length in pixels of the network's input that the levels are laid out for.
     """
 
     def __init__(
@@ -177,11 +177,10 @@ class PonView(nn.Module):
         *,
         x: Bounds,
         z: Bounds,
-        image_size: tuple[int, int],
+        focal: float = FOCAL,
     ) -> None:
         super().__init__()
         self.out_channels = channels
-        focal = NOMINAL[0] * image_size[1] / NOMINAL[1]
         self.fpn = FeaturePyramid(in_channels, PYRAMID_CHANNELS, NUM_LEVELS)
         self.pyramid = TransformerPyramid(PYRAMID_CHANNELS, channels, x=x, z=z, focal=focal)
 
