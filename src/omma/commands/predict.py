@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from omma.commands.build import Loaded, build_data, device_of, load_run
+from omma.config.explain import suggest
 from omma.data.dataset import Collate, Samples
 from omma.data.loader import to_device
 from omma.engine.task import Prediction
@@ -20,6 +21,8 @@ from omma.runs.folder import RunFolder
 from omma.systems.recipes import Recipe
 from omma.viz.image import save_png
 from omma.viz.video import save_video
+
+INDICES_HINT = "give 0,10 or 0-39 or 0-39:2 or all, or names of samples"
 
 
 def predict(
@@ -52,24 +55,32 @@ def predict(
     """
     if indices and inputs:
         raise UsageError("give --indices or --input, not both")
-    loaded = [load_run(run, overrides, runs_dir=runs_dir) for run in runs]
+    console = RunLog(None, quiet=quiet)
+    loaded = []
+    for run in runs:
+        console.line(f"Loading model from {run}")
+        loaded.append(load_run(run, overrides, runs_dir=runs_dir))
     if len({item.recipe.system.name for item in loaded}) > 1:
         raise UsageError("the runs are of different systems; their predictions cannot share a picture")
+    console.line("Loading dataset...")
     sources = [_source(item, inputs, split) for item in loaded]
-    chosen = parse_indices(indices, len(sources[0][0])) if not inputs else list(range(len(sources[0][0])))
-    console = RunLog(None, quiet=quiet)
+    data = sources[0][0]
+    console.line(f"Dataset size: {len(data)}")
+    chosen = find_samples(indices, data) if not inputs else list(range(len(data)))
     out.mkdir(parents=True, exist_ok=True)
     pictures, frames = [], []
     with console.progress(len(chosen), label="predict") as bar:
         for done, index in enumerate(chosen, 1):
+            console.line(f"Processing sample {index}...")
             predictions = _predict_all(loaded, sources, index)
             pictures.append(_save(out, index, predictions))
+            console.line(f"Saved to {pictures[-1]}")
             if video:
                 frames.append(_draw(predictions))
             bar.update(done)
     if video:
         save_video(video, frames, fps=4)
-    console.line(f"{len(pictures)} pictures in {out}")
+    console.line(f"Visualization complete! {len(pictures)} pictures in {out}")
     return pictures
 
 
@@ -80,6 +91,24 @@ def draw_samples(run: RunFolder, *, count: int) -> list[Path]:
     spread = sorted({round(i) for i in np.linspace(0, len(source[0]) - 1, min(count, len(source[0])))})
     run.vis.mkdir(exist_ok=True)
     return [_save(run.vis, index, _predict_all([loaded], [source], index), arrays=False) for index in spread]
+
+
+def find_samples(text: str | None, data: Samples) -> list[int]:
+    """Indices that `--indices` means: numbers as in `parse_indices`, or names of samples, by comma.
+
+    Raises:
+        UsageError: for a text of another form, or a sample that the split lacks.
+    """
+    if text is None or re.fullmatch(r"[\d\s,:-]+|all", text):
+        return parse_indices(text, len(data))
+    numbers = {data.name(index): index for index in range(len(data))}
+    names = [part.strip() for part in text.split(",")]
+    for name in names:
+        if name not in numbers:
+            raise UsageError(
+                f"--indices: the split has no sample {name}{suggest(name, numbers)}", INDICES_HINT
+            )
+    return [numbers[name] for name in names]
 
 
 def parse_indices(text: str | None, num_samples: int) -> list[int]:
@@ -96,7 +125,7 @@ def parse_indices(text: str | None, num_samples: int) -> list[int]:
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+)(?::(\d+))?)?\s*", part)
         if not match:
-            raise UsageError(f"--indices {text}: expected 0,10 or 0-39 or 0-39:2 or all")
+            raise UsageError(f"--indices {text}: not understood", INDICES_HINT)
         first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
         chosen += range(first, last + 1, step)
     outside = [index for index in chosen if index >= num_samples]

@@ -243,6 +243,7 @@ def _finish(run: RunFolder, recipe: Recipe, console: RunLog) -> None:
     draw_samples(run, count=4)
     page = build_report(run)
     console.line(f"report: {page}")
+    console.line(f"training complete: {run.path}")
 
 
 def _welcome(
