@@ -8,9 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
-from omma.data.formats import simbev, simbev_cvt, simbev_seed
+from omma.core.poses import in_image, invert_rigid, project_points, transform_points
+from omma.data.formats import nuscenes, simbev, simbev_cvt, simbev_seed
+from omma.data.formats.nuscenes_bev import CLASSES, expand_bits, read_label
+from omma.data.formats.nuscenes_splits import official_scenes, pon_scenes
 from omma.data.formats.simbev_layout import CAMERAS, CLASSES_BY_COUNT, decode_depth
 from omma.errors import DataError, UsageError
+from omma.systems.diffbev.keyframes import draw_labels, measure_depths, read_keyframes
 from omma.world.build import FORMATS, build
 
 pytestmark = pytest.mark.e2e
@@ -172,6 +176,142 @@ def test_readers_take_all_three_layouts(folders):
         assert all(path.is_file() for frame in found for path in frame.files)
         np.testing.assert_allclose(found[0].ego_T_cam, frames["simbev"][0].ego_T_cam, atol=1e-6)
         np.testing.assert_allclose(found[0].intrinsics, frames["simbev"][0].intrinsics, atol=1e-9)
+
+
+_REFERENCES = {
+    "instance_token": "instance",
+    "category_token": "category",
+    "visibility_token": "visibility",
+    "sensor_token": "sensor",
+    "calibrated_sensor_token": "calibrated_sensor",
+    "ego_pose_token": "ego_pose",
+    "log_token": "log",
+    "scene_token": "scene",
+    "sample_token": "sample",
+    "first_sample_token": "sample",
+    "last_sample_token": "sample",
+    "first_annotation_token": "sample_annotation",
+    "last_annotation_token": "sample_annotation",
+}
+
+
+def _tables(root):
+    return {path.stem: _json(path) for path in (root / "v1.0-trainval").glob("*.json")}
+
+
+def test_nuscenes_tables_refer_to_each_other(folders):
+    tables = _tables(folders["nuscenes"])
+    assert set(tables) == {*_REFERENCES.values(), "sample_data", "attribute", "map"}
+    tokens = {name: {row["token"] for row in rows} for name, rows in tables.items()}
+    for name, rows in tables.items():
+        assert len(tokens[name]) == len(rows) > 0, name
+        for row in rows:
+            for key, table in _REFERENCES.items():
+                assert row.get(key) is None or row[key] in tokens[table], (name, key)
+            assert set(row.get("attribute_tokens", [])) <= tokens["attribute"]
+            assert set(row.get("log_tokens", [])) <= tokens["log"]
+    assert {token for row in tables["map"] for token in row["log_tokens"]} == tokens["log"]
+
+
+def test_nuscenes_records_are_linked_in_time(folders):
+    tables = _tables(folders["nuscenes"])
+    times = {row["token"]: row["timestamp"] for row in tables["sample"]}
+    for name in ("sample", "sample_data", "sample_annotation"):
+        rows = {row["token"]: row for row in tables[name]}
+        followed = [row for row in rows.values() if row["next"]]
+        assert followed, name
+        for row in followed:
+            after = rows[row["next"]]
+            assert after["prev"] == row["token"]
+            before, then = (one.get("timestamp") or times[one["sample_token"]] for one in (row, after))
+            assert 0.9e6 < then - before < 1.1e6
+            for key in ("scene_token", "calibrated_sensor_token", "instance_token"):
+                assert row.get(key) == after.get(key)
+    for instance in tables["instance"]:
+        own = [a for a in tables["sample_annotation"] if a["instance_token"] == instance["token"]]
+        assert len(own) == instance["nbr_annotations"]
+        assert [a["token"] for a in own if not a["prev"]] == [instance["first_annotation_token"]]
+        assert [a["token"] for a in own if not a["next"]] == [instance["last_annotation_token"]]
+
+
+def test_nuscenes_files_are_where_the_tables_say(folders):
+    root = folders["nuscenes"]
+    tables = _tables(root)
+    assert len(tables["sample_data"]) == 2 * 2 * 7
+    for row in tables["sample_data"]:
+        if row["fileformat"] == "jpg":
+            assert _image(root / row["filename"]).shape == (row["height"], row["width"], 3) == (*SIZE, 3)
+        else:
+            points = nuscenes.read_lidar(root / row["filename"])
+            assert set(np.unique(points[:, 4])) <= set(range(32))
+            assert 2 < np.linalg.norm(points[:, :3], axis=1).max() < 101
+    assert {row["filename"] for row in tables["sample_data"]} == {
+        path.relative_to(root).as_posix() for path in (root / "samples").rglob("*") if path.is_file()
+    }
+    for row in tables["map"]:
+        assert _image(root / row["filename"]).ndim == 2
+    for log in tables["log"]:
+        assert (root / "maps" / "expansion" / f"{log['location']}.json").is_file()
+
+
+def test_nuscenes_scenes_are_in_the_same_split_of_both_lists(folders):
+    tables = nuscenes.Tables(folders["nuscenes"])
+    names = {scene["name"] for scene in tables.scenes.values()}
+    for split in ("train", "val"):
+        assert len(names & pon_scenes(split)) == 1
+        assert names & pon_scenes(split) == official_scenes(split, names, tables.version)
+
+
+def test_nuscenes_frames_are_read_with_boxes_in_the_pictures(folders):
+    """A box that is said to be seen projects into one of the cameras."""
+    frames = [f for split in ("train", "val") for f in nuscenes.read_frames(folders["nuscenes"], split)]
+    assert len(frames) == 4
+    for frame in frames:
+        middles = frame.boxes.corners[frame.boxes.visibility > 1].mean(1)
+        inside = [
+            in_image(*project_points(K, transform_points(invert_rigid(ego_T_cam), middles)), SIZE)
+            for K, ego_T_cam in zip(frame.intrinsics, frame.ego_T_cam, strict=True)
+        ]
+        assert np.any(inside, axis=0).sum() > 0.7 * len(middles) > 3
+
+
+def test_bev_dirs_are_what_the_preparation_makes_of_nuscenes(folders):
+    """Same tokens, pictures, calibration, labels and depths as from the tables, maps and LiDAR files."""
+    root, prepared = folders["nuscenes"], folders["bev-dirs"]
+    tables = nuscenes.Tables(root)
+    calibration, channels = _json(prepared / "calib.json"), _json(prepared / "cameras.json")
+    compared = 0
+    for split in ("train", "val"):
+        folder = prepared / "ann_bev_dir"
+        tokens = {path.stem for path in (folder / split).iterdir()}
+        assert len(tokens) == 12
+        for frame in read_keyframes(tables, tokens, boxes=True):
+            labels = draw_labels(frame, root, style="reference", ignore="fov+occlusion")
+            depths = measure_depths(frame, SIZE, min_depth=1.0, max_depth=50.0)
+            for camera in frame.cameras:
+                np.testing.assert_array_equal(
+                    read_label(folder / split / f"{camera.token}.png"), labels[camera.token]
+                )
+                with np.load(folder / f"{split}_depth" / f"{camera.token}.npz") as stored:
+                    np.testing.assert_array_equal(stored["depth"], depths[camera.token])
+                    np.testing.assert_array_equal(stored["mask"], depths[camera.token] > 0)
+                np.testing.assert_array_equal(calibration[camera.token], camera.intrinsics)
+                assert channels[camera.token] == camera.channel
+                compared += 1
+    assert compared == len(calibration) == 24
+    pictures = {row["token"]: row["filename"] for row in tables.rows("sample_data")}
+    for path in (prepared / "img_dir").rglob("*.png"):
+        assert path.read_bytes() == (root / pictures[path.stem]).read_bytes()
+
+
+def test_bev_dirs_label_the_surfaces_and_cars(folders):
+    root = folders["bev-dirs"] / "ann_bev_dir"
+    labels = [read_label(path) for split in ("train", "val") for path in (root / split).iterdir()]
+    masks, counted = zip(*(expand_bits(label, len(CLASSES)) for label in labels), strict=True)
+    present = {name for name, mask in zip(CLASSES, np.any(masks, axis=(0, 2, 3)), strict=True) if mask}
+    assert {"drivable_area", "ped_crossing", "walkway", "carpark", "car", "pedestrian"} <= present
+    assert 0.1 < np.mean(counted) < 0.7
+    assert _json(root / "labels.json")["ignore"] == "fov+occlusion"
 
 
 def _bytes(folder):

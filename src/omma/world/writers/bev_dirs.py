@@ -2,14 +2,13 @@
 
 `img_dir/{train,val}/<token>.png` (JPEG data under that name, as users have it), `ann_bev_dir/{train,val}/`
 the 16-bit labels, `ann_bev_dir/{train,val}_depth/` depth as .npz in metres at the size of the images,
-`calib.json` and `cameras.json` the intrinsics and the camera of each token. Tokens are those of format
-nuscenes.
+`calib.json` and `cameras.json` the intrinsics and the camera of each token. Everything is as format nuscenes
+and the preparation of its labels and depths make it.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import shapely
@@ -17,7 +16,17 @@ from numpy.typing import NDArray
 from shapely import STRtree
 
 from omma.data.formats.nuscenes import CAMERAS, LIDAR
-from omma.data.formats.nuscenes_bev import LabelView, Layers, encode_png, read_footprints, render_label
+from omma.data.formats.nuscenes_bev import (
+    LABEL_NOTE,
+    Ignore,
+    LabelView,
+    Layers,
+    Style,
+    encode_png,
+    label_note,
+    read_footprints,
+    render_label,
+)
 from omma.data.formats.nuscenes_depth import points_in_camera, project_depth
 from omma.world.capture import Capture
 from omma.world.scene import Scene
@@ -35,6 +44,8 @@ from omma.world.writers.nuscenes_rig import (
 IMAGE_SIZE = (360, 640)
 FRAME_INTERVAL_S = 1.0
 SPLITS = ("train", "val")
+_STYLE: Style = "reference"
+_IGNORE: Ignore = "fov+occlusion"
 
 
 def write_frame(folder: Path, capture: Capture) -> dict[str, str]:
@@ -52,7 +63,7 @@ def write_frame(folder: Path, capture: Capture) -> dict[str, str]:
             camera.intrinsics,
             capture.image_size[1],
         )
-        label = render_label(view, layers, footprints, points)
+        label = render_label(view, layers, footprints, points, style=_STYLE, ignore=_IGNORE)
         write_bytes(labels / capture.split / f"{token}.png", encode_png(label))
         depth_m = project_depth(points, camera.intrinsics, capture.image_size, capture.image_size)
         depth_file = labels / f"{capture.split}_depth" / f"{token}.npz"
@@ -76,12 +87,10 @@ def _points(capture: Capture, channel: str, xyz: NDArray[np.float32]) -> NDArray
 def finish(
     folder: Path, records: dict[str, dict[str, list[dict[str, str]]]], image_size: tuple[int, int]
 ) -> None:
-    """Write calib.json and cameras.json; `records` by split and scene."""
-    channels: dict[str, Any] = {}
-    for scenes in records.values():
-        for frames in scenes.values():
-            for frame in frames:
-                channels |= frame
+    """Write what all frames share; `records` by split and scene."""
+    frames = [frame for scenes in records.values() for found in scenes.values() for frame in found]
+    channels = {token: channel for frame in frames for token, channel in frame.items()}
     intrinsics = {channel: MOUNTS[channel].intrinsics(image_size) for channel in CAMERAS}
+    write_json(folder / "ann_bev_dir" / LABEL_NOTE, label_note(style=_STYLE, ignore=_IGNORE))
     write_json(folder / "cameras.json", channels)
     write_json(folder / "calib.json", {token: intrinsics[channel] for token, channel in channels.items()})
