@@ -53,18 +53,14 @@ def _verdict(facts: Facts, row: Facts, first: Facts, other: Facts) -> Facts:
         return _entry("note", title, standing, hint)
     span = f"{signed(interval['low'])} to {signed(interval['high'])}"
     over = f"95 % interval {span}, {number_text(interval['samples'])} samples of {interval['split']}"
-    if not interval["is_metric"]:
-        other_score = f"Of the same samples, {interval['score']} differs by {signed(interval['difference'])}"
-        return _entry(
-            _kind(interval, facts["mode"]),
-            f"{_sentence(facts, other, first, difference)}.",
-            f"{other_score} ({over}).",
-            standing,
-        )
-    clear = interval["low"] > 0 or interval["high"] < 0
-    sentence = f"{_sentence(facts, other, first, interval['difference'])} ({over})."
-    title = sentence if clear else f"No clear difference: {sentence}"
-    return _entry(_kind(interval, facts["mode"]), title, standing, _setting(interval))
+    unclear = "" if interval["low"] > 0 or interval["high"] < 0 else "No clear difference: "
+    kind = _kind(interval, facts["mode"])
+    if interval["is_metric"]:
+        sentence = _sentence(facts, other, first, interval["difference"])
+        return _entry(kind, f"{unclear}{sentence} ({over}).", standing, _setting(interval))
+    score = f"Of the same samples, {interval['score']} differs by {signed(interval['difference'])} ({over})."
+    title = f"{unclear}{_sentence(facts, other, first, difference)}."
+    return _entry(kind, title, score, standing, _setting(interval))
 
 
 def _kind(interval: Facts, mode: str) -> str:
@@ -80,6 +76,8 @@ def _interval_of(facts: Facts, run: str) -> Facts | None:
 
 
 def _sentence(facts: Facts, other: Facts, first: Facts, difference: float) -> str:
+    if abs(difference) < 0.5 * 10**-VALUE_DIGITS:
+        return f"{other['name']} and {first['name']} have the same {facts['metric']}"
     side = "above" if difference > 0 else "below"
     better = "" if facts["mode"] == "max" else " (lower is better)"
     amount = f"{abs(difference):.{VALUE_DIGITS}f} {facts['metric']}"
