@@ -7,7 +7,7 @@ import pytest
 
 from omma.cli import _run
 from omma.commands.flags import read_words
-from omma.commands.predict import parse_indices
+from omma.commands.predict import find_samples, parse_indices
 from omma.errors import UsageError
 from omma.systems import get
 
@@ -118,3 +118,20 @@ def test_indices(text, expected):
 def test_indices_outside_or_malformed_are_refused(text):
     with pytest.raises(UsageError, match="--indices"):
         parse_indices(text, 8)
+
+
+class _Named:
+    names = ("front", "back", "left")
+
+    def __len__(self):
+        return len(self.names)
+
+    def name(self, index):
+        return self.names[index]
+
+
+def test_samples_are_found_by_name_too():
+    assert find_samples("left,front", _Named()) == [2, 0]
+    assert find_samples("1", _Named()) == [1]
+    with pytest.raises(UsageError, match="did you mean front"):
+        find_samples("frnt", _Named())
