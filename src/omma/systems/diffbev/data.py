@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from omma.data.dataset import Collate, Sample, Samples
 from omma.data.formats.nuscenes_bev import IGNORE_BIT, LABEL_NOTE, coarsen_label, read_label
-from omma.data.io import read_grey, read_image, read_image_reduced, read_json
+from omma.data.io import image_size, read_grey, read_image, read_image_reduced, read_json
 from omma.errors import DataError
 from omma.systems.diffbev.checks import require_depths, require_labels
 from omma.systems.diffbev.config import DiffBEVConfig, GridSection
@@ -103,6 +103,10 @@ class CameraSamples(Samples):
         if name is None:
             return np.zeros(self.data.image_size, np.float32)
         return resize_depth(read_depth(self.items.folder / name), self.data.image_size)
+
+    def intrinsics(self, index: int) -> NDArray[np.float64]:
+        """(3, 3) of an image without augmentation, in pixels of data.image_size; reads only its header."""
+        return self._intrinsics(index, image_size(self.items.folder / self.items.images[index]))
 
     def _load(self, index: int, rng: np.random.Generator) -> Sample:
         image, file_size = self._image(self.items.folder / self.items.images[index])

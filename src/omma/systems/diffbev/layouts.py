@@ -23,7 +23,7 @@ from omma.systems.diffbev.config import DiffBEVData
 Layout = Literal["tables", "folders", "kitti"]
 
 IMAGES, LABELS, CALIBRATION, CAMERAS = "img_dir", "ann_bev_dir", "calib.json", "cameras.json"
-DEPTH_SUFFIX = "_depth"
+DEPTH_SUFFIX, DEPTH_NOTE = "_depth", "depth.json"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 DEPTH_SUFFIXES = (".npz", ".npy", ".png")
 

@@ -27,6 +27,7 @@ from omma.systems.diffbev.keyframes import Keyframe, draw_labels, measure_depths
 from omma.systems.diffbev.layouts import (
     CALIBRATION,
     CAMERAS,
+    DEPTH_NOTE,
     DEPTH_SUFFIX,
     DEPTH_SUFFIXES,
     IMAGES,
@@ -38,7 +39,7 @@ from omma.systems.diffbev.layouts import (
 )
 from omma.systems.diffbev.selection import SPLITS, Plan, Source, require_one_of
 
-DEPTH_NOTE, RESIZE_NOTE = "depth.json", "resized.json"
+RESIZE_NOTE = "resized.json"
 WORKERS = min(8, os.cpu_count() or 1)
 Size = tuple[int, int]
 Progress = Callable[[int, int], None]
