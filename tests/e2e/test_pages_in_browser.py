@@ -26,7 +26,8 @@ const frame = document.createElement("iframe");
 Object.assign(frame.style, {width: "WIDTHpx", height: "HEIGHTpx", border: 0});
 frame.onload = () => {
   const page = frame.contentDocument, view = frame.contentWindow;
-  const head = page.querySelector("table.sortable th"), plot = page.querySelector('figure.plot[data-x="step"] svg');
+  const head = page.querySelector("table.sortable th");
+  const plot = page.querySelector('figure.plot[data-x="step"] svg');
   const place = plot?.getBoundingClientRect();
   head?.click();
   plot?.dispatchEvent(new view.MouseEvent("mousemove", {clientX: place.left + place.width / 2}));

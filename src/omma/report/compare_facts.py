@@ -23,6 +23,7 @@ Facts = dict[str, Any]
 
 LAST_RECORDS = 100
 SEED = "seed"
+_JOINTS = " -_.,("
 _REST = {*one.REST, "time_s"}
 
 
@@ -200,7 +201,7 @@ def _group_name(names: Sequence[str]) -> str:
     if len(names) == 1:
         return names[0]
     common = names[0][: next((i for i, c in enumerate(zip(*names, strict=False)) if len(set(c)) > 1), None)]
-    common = common.rstrip(" -_.(").removesuffix("seed").rstrip(" -_.(")
+    common = common.rstrip(_JOINTS).removesuffix("seed").rstrip(_JOINTS)
     return f"{common or names[0]} ({len(names)} seeds)"
 
 

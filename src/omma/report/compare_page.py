@@ -74,9 +74,9 @@ def _cards(facts: Facts) -> list[str]:
     cards = []
     for index, group in enumerate(facts["experiments"][:MAX_CARDS]):
         cell, best = row["cells"][group["name"]], by_name[group["runs"][0]]["best"]
-        value = html.cell(_shown(cell["mean"], f"{cell['mean'] or 0:.{digits_of(row)}f}"))
+        value = _fixed(cell["mean"], digits_of(row))
         if cell["deviation"] is not None:
-            value += f" <small>± {html.number(cell['deviation'])}</small>"
+            value += f" <small>± {_fixed(cell['deviation'], digits_of(row))}</small>"
         note = f"{escape(facts['metric'])}, "
         if cell["n"] > 1:
             note += f"mean of {html.number(cell['n'])} seeds"
@@ -90,6 +90,10 @@ def _cards(facts: Facts) -> list[str]:
     return cards
 
 
+def _fixed(value: float | None, digits: int) -> str:
+    return html.cell(None if value is None else html.Shown(value, f"{value:.{digits}f}"))
+
+
 def _swatch(index: int) -> str:
     return f'<i class="swatch" style="background:var(--c{index % 8})"></i>'
 
@@ -98,17 +102,18 @@ def _joint_tables(facts: Facts, charts: Sequence[Plot]) -> str:
     """Quality beside its bars by class, then the parts of the loss."""
     quality = [row for row in facts["table"] if row["kind"] != "average"]
     losses = [row for row in facts["table"] if row["kind"] == "average"]
+    first = escape(facts["experiments"][0]["name"])
+    delta = f'<p class="none">Δ is the difference to {first}.</p>' if len(facts["experiments"]) > 2 else ""
     parts = [
-        f'<div class="beside"><div>{_joint_table(facts, quality)}</div>{html.figures(charts)}</div>'
+        f'<div class="beside"><div>{_joint_table(quality)}</div>{html.figures(charts)}</div>'
         if quality
         else "",
-        f"<h3>Mean of the last training records</h3>{_joint_table(facts, losses)}" if losses else "",
+        f"<h3>Mean of the last training records</h3>{_joint_table(losses)}" if losses else "",
     ]
-    return "".join(parts)
+    return "".join(parts) + delta
 
 
-def _joint_table(facts: Facts, rows: Sequence[Facts]) -> str:
-    first = facts["experiments"][0]["name"]
+def _joint_table(rows: Sequence[Facts]) -> str:
     shown = []
     for row in rows:
         digits = digits_of(row)
@@ -116,7 +121,7 @@ def _joint_table(facts: Facts, rows: Sequence[Facts]) -> str:
         for name, cell in row["cells"].items():
             line[name] = _shown(cell["mean"], cell_text(cell, digits))
         for name, value in row["differences"].items():
-            line["difference" if len(row["cells"]) == 2 else f"{name} − {first}"] = _shown(
+            line["difference" if len(row["cells"]) == 2 else f"Δ {name}"] = _shown(
                 value, signed(value, digits)
             )
         shown.append(line)

@@ -59,8 +59,9 @@ section {
 .headline .value small { font-size: 0.9rem; font-weight: 500; color: var(--soft); }
 .headline .note { color: var(--soft); font-size: 0.8rem; min-height: 1.2em; }
 .headline > div.first { border-color: var(--accent); box-shadow: inset 0 3px 0 var(--accent); }
-.headline .name { font-weight: 600; overflow-wrap: anywhere; }
-.swatch { display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin-right: 8px; }
+.headline .name { display: flex; align-items: baseline; font-weight: 600; overflow-wrap: anywhere; }
+.headline .name + .value { white-space: normal; }
+.swatch { flex: none; width: 11px; height: 11px; border-radius: 3px; margin-right: 8px; }
 .message {
   border-left: 4px solid var(--accent); padding: 9px 14px; margin: 14px 0 0; background: var(--code);
 }
@@ -78,7 +79,8 @@ figure.plot svg text { font-family: inherit; }
 figure.plot svg path { stroke-linejoin: round; stroke-linecap: butt; }
 .tip {
   position: absolute; pointer-events: none; background: var(--card); border: 1px solid var(--line);
-  border-radius: 6px; padding: 4px 9px; font-size: 0.8rem; white-space: nowrap; box-shadow: 0 2px 8px #0003;
+  border-radius: 6px; padding: 4px 9px; font-size: 0.8rem; width: max-content; max-width: 100%;
+  box-shadow: 0 2px 8px #0003;
 }
 .tip i { display: inline-block; width: 9px; height: 9px; border-radius: 50%; margin-right: 5px; }
 .scroll { overflow-x: auto; }
@@ -90,6 +92,7 @@ th[aria-sort=ascending]::after { content: "\\2191"; opacity: 1; }
 th[aria-sort=descending]::after { content: "\\2193"; opacity: 1; }
 th.number { text-align: right; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.scroll > table td:first-child { white-space: nowrap; }
 td.share {
   background: linear-gradient(90deg, var(--bar) var(--share), transparent var(--share)); min-width: 110px;
 }
@@ -101,6 +104,7 @@ tbody tr:hover { background: color-mix(in srgb, var(--accent) 7%, transparent); 
 .beside { display: flex; flex-wrap: wrap; gap: 20px 40px; }
 .beside > .plots { flex: 1 1 420px; align-content: start; }
 .beside > div { min-width: 0; }
+.beside > .plots { grid-template-columns: repeat(auto-fit, minmax(min(340px, 100%), 620px)); }
 .columns > * { min-width: 0; }
 .none { color: var(--soft); }
 .pictures { columns: 2 460px; column-gap: 18px; }
@@ -202,9 +206,9 @@ function attachReader(figure, lines) {
       tip.append(row);
     }
     tip.hidden = false;
-    const percent = middle / svg.viewBox.baseVal.width * 100, onRight = percent > 50;
-    tip.style.left = onRight ? "" : `${percent + 2}%`;
-    tip.style.right = onRight ? `${102 - percent}%` : "";
+    const pixels = middle / svg.viewBox.baseVal.width * place.width, room = place.width - tip.offsetWidth;
+    const beside = pixels > place.width / 2 ? pixels - tip.offsetWidth - 8 : pixels + 8;
+    tip.style.left = `${Math.max(0, Math.min(beside, room))}px`;
     tip.style.top = `${top}px`;
   });
 }
