@@ -152,10 +152,18 @@ def to_reference(model: BevSegmenter) -> dict[str, Tensor]:
             "a network with diffusion paper has no published form", hint="diffusion none and fork_aux have"
         )
     view = model.view
-    if isinstance(view, LiftSplatView) and view.frustum_pixels != "ends":
+    if isinstance(view, LiftSplatView) and (view.frustum_pixels, view.cell_rounding) != ("ends", "trunc"):
         raise ConfigError(
-            f"frustum pixels {view.frustum_pixels} have no published form", hint="only view.frustum=ends has"
+            f"view.frustum={view.frustum_pixels} with view.cell_rounding={view.cell_rounding} has no "
+            "published form",
+            hint="only ends with trunc has",
         )
+    return reference_state(model)
+
+
+def reference_state(model: BevSegmenter) -> dict[str, Tensor]:
+    """`to_reference` for any network: what has no published form keeps our names."""
+    view = model.view
     reference: dict[str, Tensor] = {}
     for key, value in model.state_dict().items():
         if key.startswith("view.") and not any(name.startswith("neck.") for name in reference):

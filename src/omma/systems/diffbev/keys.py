@@ -54,9 +54,12 @@ _PON_PARTS = {"lateral_convs": "fpn.", "fpn_convs": "fpn.", "transformers": "pyr
 def reference_name(key: str) -> str:
     """The reference's name of one of our parameters or buffers.
 
-    The view is its `neck`; PON has two parts there, the feature pyramid `neck` and `transformer`.
+    The view is its `neck`; PON has two parts there, the feature pyramid `neck` and `transformer`. The paper's
+    refiner was never published and keeps its names.
     """
     part, _, inside = key.partition(".")
+    if part == "refiner":
+        return key
     if part == "backbone":
         return f"backbone.{reference_swin_name(inside)}"
     if part == "view":

@@ -206,13 +206,14 @@ class SwinTransformer(nn.Module):
         self.out_indices = tuple(out_indices)
         self.channels = [embed_dim * 2**stage for stage in range(len(depths))]
         self.patch_embed = PatchEmbed(embed_dim)
-        rates = torch.linspace(0, drop_path, sum(depths)).split(list(depths))
+        step = drop_path / max(sum(depths) - 1, 1)
+        first = [sum(depths[:stage]) for stage in range(len(depths))]
         self.stages = nn.ModuleList(
             SwinStage(
                 channels,
                 num_heads[stage],
                 window=window,
-                drop_paths=rates[stage].tolist(),
+                drop_paths=[step * (first[stage] + block) for block in range(depths[stage])],
                 merge=stage + 1 < len(depths),
             )
             for stage, channels in enumerate(self.channels)
