@@ -213,6 +213,14 @@ def test_samples_of_a_copy_equal_those_of_the_original(tmp_path: Path, layout: s
     assert label_setting(root) == label_setting(tmp_path / "small")
 
 
+def test_a_copy_of_a_set_without_validation(tmp_path: Path) -> None:
+    root = files.write_nuscenes(tmp_path / "large", ("scene-0002",))
+    assert resize(root=root, out=tmp_path / "small", height=60, width=80).startswith("2 images written")
+    unlisted = files.write_nuscenes(tmp_path / "own", ("my-drive",))
+    with pytest.raises(DataError, match="no scene is in the pon lists"):
+        resize(root=unlisted, out=tmp_path / "other")
+
+
 def test_a_copy_goes_on_and_is_not_mixed(tmp_path: Path) -> None:
     root = files.write_folders(tmp_path / "large")
     resize(root=root, out=tmp_path / "small", height=60, width=80)

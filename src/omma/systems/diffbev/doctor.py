@@ -297,7 +297,7 @@ def _row(samples: CameraSamples, row: int, config: DiffBEVConfig) -> list[Tile]:
             opacity=0.45,
             ground_z_m=-CAMERA_HEIGHT_M,
         )
-    present = [index for index, mask in enumerate(masks) if mask.any() and index < len(COLOURS)]
+    present = [index for index, mask in enumerate(masks[: len(COLOURS)]) if (mask & counted).any()]
     legend = [*((classes[index], COLOURS[index]) for index in present), ("does not count", IGNORED)]
     above = draw_camera_bev(
         paint(masks, ~counted), z_range_m=grid.z, x_range_m=grid.x, title=sample["token"], legend=legend

@@ -119,18 +119,18 @@ class Fit:
     what: str
 
     @property
-    def best(self) -> str:
-        """The symmetry that fits best."""
-        return max(self.scores, key=lambda name: self.scores[name])
+    def best_turned(self) -> str:
+        """The symmetry other than none that fits best."""
+        return max(list(self.scores)[1:], key=lambda name: self.scores[name])
 
     def finding(self, least: float) -> Finding:
         """Whether labels lie as they should; `least` is the agreement that one may expect."""
-        own, best = self.scores["as they are"], self.scores[self.best]
-        evidence = f"{self.what}: {own:.2f} as they are, {best:.2f} {self.best}"
-        if self.best != "as they are" and best > CLEARLY_BETTER * own:
+        own, turned = self.scores["as they are"], self.scores[self.best_turned]
+        evidence = f"{self.what}: {own:.2f} as they are, {turned:.2f} {self.best_turned}"
+        if turned > CLEARLY_BETTER * own:
             return Finding(
                 "error",
-                f"the labels fit only when {self.best}",
+                f"the labels fit only when {self.best_turned}",
                 evidence,
                 "row 0 is the nearest, column 0 the leftmost: turn the label files; no setting does it",
             )

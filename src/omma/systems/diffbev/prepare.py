@@ -17,6 +17,7 @@ import numpy as np
 
 from omma.data.formats.nuscenes import Tables
 from omma.data.formats.nuscenes_bev import LABEL_NOTE, Ignore, Style, encode_png, label_note
+from omma.data.formats.nuscenes_index import read_index
 from omma.data.formats.nuscenes_maps import locations, require_maps
 from omma.data.formats.nuscenes_splits import Lists
 from omma.data.io import image_size, read_image
@@ -35,6 +36,7 @@ from omma.systems.diffbev.layouts import (
     Items,
     data_root,
     find_layout,
+    listed_scenes,
     read_items,
 )
 from omma.systems.diffbev.selection import SPLITS, Plan, Source, require_one_of
@@ -281,7 +283,12 @@ def _all_items(data: DiffBEVData, split_lists: Lists) -> dict[str, Items]:
     layout = find_layout(data, root)
     if layout == "tables":
         data = data.model_copy(update={"split_lists": split_lists})
-        return {name: read_items(data, layout, root, name) for name in SPLITS}
+        version = Tables(root, data.version).version
+        index = read_index(root, version)
+        there = [name for name in SPLITS if listed_scenes(data, index, name, version)]
+        if not there:
+            raise DataError(f"{root / version}: no scene is in the {split_lists} lists")
+        return {name: read_items(data, layout, root, name) for name in there}
     there = [name for name in SPLITS if (root / IMAGES / name).is_dir()]
     if not there:
         raise DataError(f"{root / IMAGES}: has neither {' nor '.join(SPLITS)}")
