@@ -10,7 +10,9 @@ SYSTEM = System(
     data="data:build",
     inputs="data:build_inputs",
     convert="convert",
+    training_files="training_files",
     viz="viz:draw",
+    doctor="doctor:check",
     prepare={
         "nuscenes-bev-labels": "prepare:bev_labels",
         "nuscenes-depth": "prepare:depth",
