@@ -58,7 +58,7 @@ class Mount:
         u, v = self.centre_px
         return np.array(
             [[self.focal_px * across, 0, u * across], [0, self.focal_px * down, v * down], [0, 0, 1]]
-        )
+        ).round(6)
 
 
 MOUNTS = {
