@@ -98,7 +98,7 @@ def _write_metrics(
             score = 0.3 + gain - 0.6 * (part - 0.75) ** 2
             by_class = {name: score + 0.08 * (2 - i) for i, name in enumerate(classes)}
             by_class["mIoU"] = sum(by_class.values()) / len(by_class)
-            log.write(step=step, epoch=0, phase="val", values=by_class)
+            log.write(step=step, epoch=0, phase="val", values=by_class | {"loss": 0.9 - score})
             if by_class["mIoU"] > best["value"]:
                 best |= {"value": by_class["mIoU"], "step": step}
     log.close()

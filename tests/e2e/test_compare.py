@@ -61,7 +61,7 @@ def test_a_real_run_against_a_copy_of_itself(run, tmp_path, capsys):
         "plots", "report.html", "report.json", "summary.md"
     ]  # fmt: skip
     assert omma("runs", run, tmp_path / "runs", "--check") == 0
-    assert "2 runs are complete" in capsys.readouterr().out
+    assert "complete: first, copy" in capsys.readouterr().out
     (copy / "checkpoints" / "best" / "model.safetensors").unlink()
     assert omma("runs", copy, "--check") == 3
     assert "checkpoints/best (model.safetensors is not there)" in capsys.readouterr().out
@@ -81,8 +81,8 @@ def test_a_comparison_loads_no_torch(tmp_path):
     ("words", "code", "text"),
     [
         (["no-such-run", "--out", "o"], 2, "no such run"),
-        (["a", "b", "--out", "o", "--names", "A"], 2, "1 names for 2 runs"),
-        (["a", "b", "--out", "o", "--experiment-names", "A"], 2, "1 names for 2 runs"),
+        (["a", "b", "--out", "o", "--names", "A"], 2, "names: 1 for 2 runs"),
+        (["a", "b", "--out", "o", "--experiment-names", "A"], 2, "names: 1 for 2 runs"),
         (["a", "b", "--out", "o", "--mertics", "lr"], 2, "--mertics: no such option"),
         (["a", "b", "--out", "o", "--metrics", "mIuO"], 2, "did you mean mIoU"),
         (["a", "b"], 2, "--out"),

@@ -392,7 +392,7 @@ def test_check_finds_nothing_wrong_with_a_finished_run(tmp_path: Path, capsys) -
     check_runs([str(tmp_path)])
     said = capsys.readouterr().out
     assert "  ok      checkpoints/best\n" in said
-    assert "1 runs are complete" in said
+    assert "complete: a\n" in said
     assert "mIoU 0.2585" in list_runs([str(tmp_path)])
 
 

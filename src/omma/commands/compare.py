@@ -71,7 +71,9 @@ def compare(
     if not runs:
         raise UsageError("give at least one RUN", "`omma runs` lists them")
     if names and len(names) != len(runs):
-        raise UsageError(f"{len(names)} names for {len(runs)} runs", "give each run its name, in this order")
+        raise UsageError(
+            f"--names: {len(names)} for {len(runs)} runs", "give as many names as runs, in the same order"
+        )
     folders = [RunFolder.open(run, runs_root(runs_dir)) for run in runs]
     titles = unique(list(names) or [folder.name for folder in folders])
     sources = [Source(folder, title) for folder, title in zip(folders, titles, strict=True)]
@@ -99,7 +101,7 @@ def read_names(words: Sequence[str]) -> tuple[list[str], list[str]]:
     number, odd = divmod(len(before) + len(after), 2)
     if odd or number < len(before):
         raise UsageError(
-            f"{NAMES_FLAG}: {len(after)} names for {len(before)} runs",
+            f"{NAMES_FLAG}: {len(after)} for {len(before)} runs",
             "give as many names as runs; quote a name with spaces",
         )
     return before + after[number:], after[:number]

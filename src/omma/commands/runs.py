@@ -62,7 +62,7 @@ def check_runs(places: Sequence[str] = ()) -> None:
             f"{problems} of the files above are missing or damaged",
             "`omma resume RUN` finishes a run, `omma report RUN` writes its report.html again",
         )
-    say(f"{len(runs)} runs are complete")
+    say(f"complete: {', '.join(run.name for run in runs)}")
 
 
 def _artefacts(run: RunFolder) -> Iterator[tuple[str, str]]:
