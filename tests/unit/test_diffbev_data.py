@@ -201,6 +201,20 @@ def test_folders_take_calibration_from_tables_where_there_is_no_file(tables: Pat
         build(files.config(tables), "train", augment=False)
 
 
+def test_tables_of_two_versions_beside_folders(tables: Path) -> None:
+    """With calib.json they are not needed; for cameras or calibration one must be named."""
+    files.write_jpeg(tables / "img_dir/train/0back.png", 3)
+    files.write_json(tables / "v1.0-mini/sample.json", [])
+    with pytest.raises(DataError, match=r"calib\.json: no calibration of the images"):
+        build(files.config(tables), "train", augment=False)
+    named = build(files.config(tables, version=files.VERSION), "train", augment=False)[0]
+    assert named[0]["channel"] == "CAM_BACK"
+    files.write_json(tables / "calib.json", {"0back": [[100, 0, 80], [0, 100, 45], [0, 0, 1]]})
+    assert build(files.config(tables), "train", augment=False)[0][0]["channel"] == ""
+    with pytest.raises(DataError, match=r"has v1\.0-mini, v1\.0-trainval"):
+        build(files.config(tables, layout="tables"), "train", augment=False)
+
+
 def test_missing_calibration_is_an_error(folders: Path) -> None:
     calibration = json.loads((folders / "calib.json").read_text())
     del calibration["c"]

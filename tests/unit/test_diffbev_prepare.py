@@ -180,6 +180,13 @@ def test_wrong_settings_are_named(root: Path, options: dict[str, Any], message: 
         _labels(root, **options)
 
 
+def test_tables_of_two_versions_need_a_choice(root: Path) -> None:
+    files.write_json(root / "v1.0-mini/sample.json", [])
+    with pytest.raises(UsageError, match=r"has v1\.0-mini, v1\.0-trainval\n.*version="):
+        _labels(root)
+    assert _labels(root, version=files.VERSION).startswith("6 labels")
+
+
 def test_a_root_is_needed() -> None:
     with pytest.raises(UsageError, match="give root=PATH"):
         bev_labels()

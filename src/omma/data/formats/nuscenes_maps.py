@@ -23,9 +23,14 @@ def map_file(root: Path, location: str) -> Path:
 
 
 def locations(tables: Tables) -> dict[str, str]:
-    """Scene token -> the city it was recorded in."""
-    cities = {record["token"]: record["location"] for record in tables.rows("log")}
-    return {token: cities[scene["log_token"]] for token, scene in tables.scenes.items()}
+    """Scene token -> the city it was recorded in.
+
+    Raises:
+        DataError: the log table is missing or lacks a scene's log.
+    """
+    where = str(tables.root / tables.version / "log.json")
+    cities = {record["token"]: require(record, "location", where) for record in tables.rows("log")}
+    return {token: require(cities, scene["log_token"], where) for token, scene in tables.scenes.items()}
 
 
 def require_maps(root: Path, cities: Iterable[str]) -> None:

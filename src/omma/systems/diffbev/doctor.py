@@ -31,7 +31,15 @@ from omma.systems.diffbev.label_checks import (
     point_cells,
     vehicles_in,
 )
-from omma.systems.diffbev.layouts import DEPTH_NOTE, LABELS, Layout, data_root, find_layout, read_items
+from omma.systems.diffbev.layouts import (
+    DEPTH_NOTE,
+    LABELS,
+    Layout,
+    data_root,
+    find_layout,
+    read_items,
+    tables_version,
+)
 from omma.systems.diffbev.palette import COLOURS, IGNORED, paint
 from omma.viz.bev import draw_camera_bev
 from omma.viz.camera import CameraView, draw_ground_cells
@@ -148,8 +156,8 @@ def _maps(root: Path, config: DiffBEVConfig) -> list[Finding]:
         return [Finding("warning", "labels cannot be made here: there are no nuScenes tables", "", fix)]
     try:
         cities = set(locations(nuscenes.Tables(root, config.data.version)).values())
-    except (OmmaError, KeyError) as error:
-        return [Finding("error", f"the tables do not tell the cities ({error})")]
+    except OmmaError as error:
+        return [_as_finding(error)]
     missing = [str(map_file(root, city)) for city in sorted(cities) if not map_file(root, city).is_file()]
     if not missing:
         return [Finding("ok", "map expansion", f"polygons of {', '.join(sorted(cities))}")]
@@ -221,8 +229,9 @@ def _fit(
 ) -> tuple[Fit | None, float]:
     """Agreement with boxes where the tables are there, with LiDAR depths otherwise; and what to expect."""
     grid, items = label_grid(config), samples.items
-    if nuscenes.is_layout(items.folder):
-        tables = nuscenes.Tables(items.folder, config.data.version)
+    version = tables_version(config.data, items.folder)
+    if version is not None:
+        tables = nuscenes.Tables(items.folder, version)
         tokens = [items.tokens[row] for row in rows]
         boxes = {
             camera.token: draw_footprints(camera.view, keyframe.footprints, grid=grid)[0][object_channels()]

@@ -146,7 +146,7 @@ class Fit:
 
 def vehicles_in(bits: NDArray[np.int16], classes: Sequence[str]) -> BoolMap:
     """Cells (Z, X) of any vehicle, also those that do not count."""
-    chosen = sum(1 << index for index, name in enumerate(classes) if name in VEHICLES)
+    chosen = sum(1 << index for index, name in enumerate(classes) if name in (*VEHICLES, "vehicle"))
     return (bits & chosen) > 0
 
 

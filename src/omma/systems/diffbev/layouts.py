@@ -154,6 +154,14 @@ def listed_scenes(data: DiffBEVData, index: CameraIndex, split: str, version: st
     return names & chosen
 
 
+def tables_version(data: DiffBEVData, root: Path) -> str | None:
+    """The tables that belong to a folder layout: those named, or the only ones; None where that is open."""
+    known = nuscenes.versions(root)
+    if data.version is not None:
+        return nuscenes.Tables(root, data.version).version if known else None
+    return known[0] if len(known) == 1 else None
+
+
 def _from_tables(data: DiffBEVData, root: Path, split: str) -> Items:
     version = nuscenes.Tables(root, data.version).version
     index = read_index(root, version)
@@ -185,7 +193,8 @@ def _from_folders(data: DiffBEVData, root: Path, split: str) -> Items:
         raise DataError(f"{folder}: no such folder", f"put the images of {split} there as <token>.png")
     found = listing(folder, IMAGE_SUFFIXES)
     tokens = sorted(found, key=lambda token: found[token])
-    index = read_index(root, data.version) if nuscenes.is_layout(root) else None
+    version = tables_version(data, root)
+    index = read_index(root, version) if version is not None else None
     return Items(
         folder=root,
         tokens=tokens,
@@ -223,7 +232,8 @@ def _calibrations(root: Path, tokens: Sequence[str], index: CameraIndex | None) 
     if index is None:
         raise DataError(
             f"{file}: no calibration of the images",
-            "write {token: 3x3 intrinsics of the image file} there, or put the v1.0-*/ tables beside it",
+            "write {token: 3x3 intrinsics of the image file} there, or put the v1.0-*/ tables beside it "
+            "(and name them with data.version if there are several)",
         )
     rows = index.find(tokens)
     if (rows < 0).any():

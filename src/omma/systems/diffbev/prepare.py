@@ -8,6 +8,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -256,8 +257,26 @@ def _run(
 
 def _in_processes(work: Callable[[Job], int], jobs: Iterable[Job], workers: int) -> Iterator[int]:
     # spawned, because a fork would copy the tables and threads of this process
-    with multiprocessing.get_context("spawn").Pool(workers, cv2.setNumThreads, (0,)) as pool:
+    with _one_thread_each():
+        pool = multiprocessing.get_context("spawn").Pool(workers, cv2.setNumThreads, (0,))
+    with pool:
         yield from pool.imap_unordered(work, jobs)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes started within calculate with one thread: they would take each other's cores otherwise."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _write_labels(job: Job, *, root: Path, style: Style, ignore: Ignore) -> int:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from omma.data.formats.nuscenes import Tables
+from omma.data.formats.nuscenes import Tables, versions
 from omma.data.formats.nuscenes_index import read_index
 from omma.data.formats.nuscenes_splits import Lists
 from omma.errors import DataError, UsageError
@@ -61,6 +61,8 @@ class Source:
         if img_dir is not None and split is None:
             raise UsageError("img_dir needs split=train or split=val, which names the folder to write")
         require_one_of("split_lists", scenes[0], get_args(Lists))
+        if version is None and len(versions(root)) > 1:
+            raise UsageError(f"{root}: has {', '.join(versions(root))}", "name one as version=...")
         self.root, self.version = root, Tables(root, version).version
         self.index = read_index(root, self.version)
         data = DiffBEVData(root=str(root), split_lists=scenes[0], split_file=scenes[1])
