@@ -200,7 +200,7 @@ class _Look:
         system = self.recipe.system
         if system.doctor is None:
             return
-        more = f"`omma doctor {self.options.run} --out {run_reference(str(self.options.out))}` shows it"
+        more = f"more: `omma doctor {self.options.run} --out {run_reference(str(self.options.out))}`"
         for finding in system.load(system.doctor)(self.recipe.config, None):
             if finding.severity in ("error", "warning"):
                 yield replace(finding, fix=f"{finding.fix}; {more}" if finding.fix else more)

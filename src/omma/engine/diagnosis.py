@@ -261,6 +261,7 @@ def _truth_lines(counts: MapCounts) -> list[str]:
         f"cells that count: {counts.visible} of {counts.cells}; ignored {counts.ignored_share:.2%}",
         f"cells with several classes: {counts.several}",
         f"cells with a value out of range: {counts.foreign}",
+        f"cells that count though the camera cannot see them: {counts.unseen}",
         *_table(
             counts.names,
             {

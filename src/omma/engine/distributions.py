@@ -23,11 +23,13 @@ class Truth:
         occupied: (C, X, Y); the classes of a cell may overlap.
         visible: (X, Y); the cells that count.
         foreign: cells whose stored value means nothing.
+        unseen: cells marked visible that the camera cannot see.
     """
 
     occupied: Bools
     visible: Bools
     foreign: int = 0
+    unseen: int = 0
 
 
 def label_map(scores: NDArray[Any], threshold: float = 0.0) -> NDArray[np.int64]:
@@ -57,7 +59,7 @@ class MapCounts:
         self.names = tuple(names)
         classes, labels = len(self.names), len(self.names) + 1
         self.samples = self.predicted = 0
-        self.cells = self.visible = self.foreign = self.several = self.agreeing = 0
+        self.cells = self.visible = self.foreign = self.unseen = self.several = self.agreeing = 0
         self.truth, self.found, self.shared = (np.zeros(classes, np.int64) for _ in range(3))
         self.truth_map, self.found_map = np.zeros(labels, np.int64), np.zeros(labels, np.int64)
         self.lowest, self.highest, self.not_finite = np.inf, -np.inf, 0
@@ -74,6 +76,7 @@ class MapCounts:
         self.cells += truth.visible.size
         self.visible += int(truth.visible.sum())
         self.foreign += truth.foreign
+        self.unseen += truth.unseen
         self.several += int((inside.sum(0) > 1).sum())
         self.truth += inside.sum((1, 2))
         own = label_map(truth.occupied)

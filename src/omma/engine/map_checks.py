@@ -19,6 +19,7 @@ COLLAPSED = 0.95  # one label on more of the predicted map than this is a collap
 COMMON = 0.90  # ... unless the labels themselves have it on so much
 HARDLY_ANY = 0.02  # cells found over cells labelled; a useful model is within a factor of a few
 MOST_IGNORED = 0.98  # a single camera sees a tenth of its square even behind close traffic
+OUTSIDE = 0.02  # visible cells out of view; rounding at the border stays below
 FEW_SAMPLES = 4  # fewer agree by chance
 TURNED_GAIN, TURNED_RATIO, TURNED_VOTES = 0.05, 1.25, 0.8  # a real mirror wins in nearly every sample
 NARROWEST = 0.05  # spread of outputs; a constant inside [0, 1] is no probability map
@@ -47,6 +48,20 @@ def nothing_counts(counts: MapCounts, run: str) -> Finding | None:
         f"{share:.1%} of the label cells are ignored",
         f"{counts.visible} of {counts.cells} cells count",
         f"check the visibility mask or ignore value of the labels; then `omma diagnose {run} --probe-only`",
+    )
+
+
+def outside_of_view(counts: MapCounts, run: str) -> Finding | None:
+    """Labels count cells that the calibration says no camera sees."""
+    share = counts.unseen / max(counts.visible, 1)
+    if share < OUTSIDE:
+        return None
+    return Finding(
+        "error",
+        "labels and calibration do not fit: cells count that the camera does not see",
+        f"{share:.1%} of {counts.visible} cells that count lie outside of the image",
+        "the labels are turned or mirrored, or the intrinsics are of another camera or image size; make the "
+        f"labels again, then `omma diagnose {run} --probe-only`",
     )
 
 
@@ -185,7 +200,7 @@ def classes_without_truth(counts: MapCounts, run: str) -> Finding | None:
     )
 
 
-LABEL_RULES: tuple[Rule, ...] = (foreign_labels, nothing_counts, empty_labels)
+LABEL_RULES: tuple[Rule, ...] = (foreign_labels, outside_of_view, nothing_counts, empty_labels)
 MODEL_RULES: tuple[Rule, ...] = (
     outputs_not_finite,
     probabilities_for_logits,
