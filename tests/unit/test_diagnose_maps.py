@@ -161,8 +161,9 @@ def test_labels_out_of_range_ignored_or_empty(truths):
     assert title(Truth(first.occupied, first.visible, foreign=1)).title == "labels are out of range"
     assert title(Truth(first.occupied, ~np.ones_like(first.visible))).severity == "error"
     assert title(Truth(np.zeros_like(first.occupied), first.visible)).title == "the labels are empty"
+    assert title(Truth(first.occupied, first.visible, unseen=10)).title.startswith("labels and calibration")
     counts = MapCounts(NAMES)
-    counts.add_truth(Truth(first.occupied, np.ones_like(first.visible)))
+    counts.add_truth(Truth(first.occupied, np.ones_like(first.visible), unseen=2))
     assert nothing_ignored(counts, "r").severity == "warning"
     assert apply(LABEL_RULES, counts, "r") == []
 

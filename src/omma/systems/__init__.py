@@ -68,7 +68,7 @@ class System:
         convert: module with load_reference, from_reference, to_reference.
         training_files: module with write_training_file and read_training_file, the original script's files.
         viz: `draw(predictions) -> (H, W, 3) uint8`, one picture from several runs.
-        diagnose: `run(...)` for `omma diagnose`.
+        diagnose: `run(task, data, collate, options) -> Diagnosis` for `omma diagnose`.
         doctor: `check(config, out) -> list[Finding]` for `omma doctor RECIPE`.
         prepare: step as `omma prepare` calls it -> function with keyword arguments and a docstring.
         studies: study name -> function for `omma eval --study`, such as robustness curves.

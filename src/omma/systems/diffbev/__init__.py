@@ -12,6 +12,7 @@ SYSTEM = System(
     convert="convert",
     training_files="training_files",
     viz="viz:draw",
+    diagnose="diagnose:run",
     doctor="doctor:check",
     prepare={
         "nuscenes-bev-labels": "prepare:bev_labels",
