@@ -51,8 +51,8 @@ def fake_run(
     return run
 
 
-def fingerprint(samples: int, sha256: str = "ab12") -> dict:
-    return {"num_samples": samples, "sha256": sha256, "annotations": {}}
+def fingerprint(samples: int, sha256: str = "ab12", files: int = 900) -> dict:
+    return {"num_samples": samples, "num_files": files, "sha256": sha256, "annotations": {}}
 
 
 def provenance(sha: str = "0123456789abcdef", *, dirty: bool = False) -> dict:

@@ -252,6 +252,16 @@ def test_everything_that_differs_is_a_warning(tmp_path: Path) -> None:
         assert text in warned
 
 
+def test_files_that_only_one_run_reads_are_told_from_other_data(tmp_path: Path) -> None:
+    first, second = fake_run(tmp_path, "a"), fake_run(tmp_path, "b")
+    prints = {"train": fingerprint(300), "val": fingerprint(60, "cd34", 960)}
+    write_json_atomic(second.path / "data.json", prints)
+    warned = titles(facts_of(first, second))
+    assert "The val samples are as many, but of other files" in warned
+    assert "a: 900 files; b: 960 files" in warned
+    assert "train" not in warned
+
+
 def test_runs_without_a_validation_are_compared_by_their_losses(tmp_path: Path) -> None:
     runs = [fake_run(tmp_path, name, steps=10, samples=0) for name in "ab"]
     facts = facts_of(*runs)

@@ -75,3 +75,8 @@ def test_groups_stand_side_by_side_with_values_and_gaps(lying: bool) -> None:
     assert "var(--c0)" in svg
     assert "var(--c1)" in svg
     assert INK not in svg
+
+
+def test_a_last_group_without_values_still_has_its_place() -> None:
+    axes = plot_groups(["car", "bus"], [Bars("a", [0.25, math.nan], None, 0)], title="IoU").axes[0]
+    assert axes.get_xlim()[1] > 1.4

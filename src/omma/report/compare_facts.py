@@ -226,7 +226,7 @@ def _table(facts: Facts) -> list[Facts]:
             name = f"{family} {label}"
             rows.append(_row(name, "class", members, _class_value(family, label)))
     rows += [_row(f"{term}_avg", "average", members, _average_value(term)) for term in facts["terms"]]
-    return [row for row in rows if any(cell["n"] for cell in row["cells"].values())]
+    return [row for row in rows if row["kind"] == "class" or any(cell["n"] for cell in row["cells"].values())]
 
 
 def _class_value(family: str, label: str) -> Any:

@@ -141,7 +141,7 @@ def _classes(facts: Facts, family: str, size: Size | None) -> Figure:
     title = f"{family} by class at the best step"
     if size is not None:
         return plot_groups(labels, bars, title=title, y_label=family, size=size)
-    height = 0.9 + len(labels) * (0.14 + 0.17 * len(bars))
+    height = 0.9 + len(labels) * (0.1 + 0.15 * len(bars))
     return plot_groups(labels, bars, title=title, y_label=family, lying=True, size=(PAGE_SIZE[0], height))
 
 

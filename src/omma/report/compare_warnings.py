@@ -55,11 +55,20 @@ def _data(loaded: Runs) -> Iterator[tuple[str, str]]:
         prints = {item["name"]: item["data"][part] for item in loaded if part in item["data"]}
         if not _differing({name: _identity(found) for name, found in prints.items()}):
             continue
-        counts = {name: f"{number_text(found['num_samples'])} samples" for name, found in prints.items()}
-        same = len(set(counts.values())) == 1
-        yield f"The {part} data differ", _listed(counts) + (", of other files or annotations" if same else "")
+        yield _data_difference(part, prints)
     if missing := [item["name"] for item in loaded if not item["data"]]:
         yield "Whether the data are the same is not known", f"no data.json in {', '.join(missing)}"
+
+
+def _data_difference(part: str, prints: Mapping[str, Any]) -> tuple[str, str]:
+    counts = {name: f"{number_text(found['num_samples'])} samples" for name, found in prints.items()}
+    if len(set(counts.values())) > 1:
+        return f"The {part} data differ", _listed(counts)
+    files = {name: f"{number_text(found['num_files'])} files" for name, found in prints.items()}
+    if len(set(files.values())) > 1:
+        hint = "; in order where one reads what another does not need, such as depth"
+        return f"The {part} samples are as many, but of other files", _listed(files) + hint
+    return f"The {part} data differ", f"{_listed(counts)}, of other files or annotations"
 
 
 def _identity(fingerprint: Mapping[str, Any]) -> list[Any]:

@@ -23,6 +23,8 @@ from omma.viz.curves import (
     style,
 )
 
+MOST_LEVEL_LABELS, MOST_LABELS = 16, 60
+
 
 @dataclass(frozen=True)
 class Line:
@@ -157,9 +159,11 @@ def plot_groups(
             bars = draw(
                 at, group.values, width * 0.92, color=_colour(group.colour), label=group.name, **error
             )
-            if lying or len(names) * len(groups) <= 30:
+            if lying or len(names) * len(groups) <= MOST_LABELS:
                 labels = ["" if np.isnan(value) else f"{value:.3f}" for value in group.values]
-                axes.bar_label(bars, labels, color=INK, fontsize=0.75 * font_size(), padding=2)
+                upright = lying or len(names) * len(groups) <= MOST_LEVEL_LABELS
+                turn = {"rotation": 0 if upright else 90, "padding": 2 if upright else 4}
+                axes.bar_label(bars, labels, color=INK, fontsize=0.75 * font_size(), **turn)
         _name_groups(axes, names, lying=lying)
         if len(groups) > 1:
             place = {"loc": f"outside {'lower' if lying else 'upper'} right", "ncols": min(len(groups), 3)}
@@ -172,9 +176,10 @@ def _name_groups(axes: Axes, names: Sequence[str], *, lying: bool) -> None:
     places = range(len(names))
     if lying:
         axes.set_yticks(places, names)
-        axes.invert_yaxis()
-        axes.margins(x=0.14, y=0.01)
+        axes.set_ylim(len(names) - 0.45, -0.55)
+        axes.margins(x=0.14)
         return
     crowded = max(map(len, names)) * len(names) > 90
     axes.set_xticks(places, names, rotation=35 if crowded else 0, ha="right" if crowded else "center")
-    axes.margins(x=0.01, y=0.12)
+    axes.set_xlim(-0.55, len(names) - 0.45)
+    axes.margins(y=0.15)
