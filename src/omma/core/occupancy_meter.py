@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,7 +43,7 @@ class OccupancyMeter(Meter):
         by_class = tuple(f"IoU_{name}" for name in self._classes)
         self.names = ("mIoU", *by_class, "mIoUv1", "mIoUv2", "classes", *self._rings)
         self._sums = self._zeros()
-        self._images: list[NDArray[np.int32]] = []
+        self._images = array("i")  # grows in one piece: many small arrays would scatter over the heap
         self._tokens: list[str] = []
 
     def _zeros(self) -> dict[str, NDArray[np.int64]]:
@@ -69,7 +70,7 @@ class OccupancyMeter(Meter):
         probability = logits.float().sigmoid()
         levels = torch.tensor(THRESHOLDS, dtype=probability.dtype, device=probability.device)
         self._sums["thresholds"] += _stacked(threshold_counts(probability, target, levels, visible))
-        self._images += list(counts.transpose(1, 0, 2).astype(np.int32))
+        self._images.frombytes(np.ascontiguousarray(counts.transpose(1, 0, 2), np.intc).tobytes())
         self._tokens += list(tokens)
 
     def state(self) -> dict[str, Any]:
@@ -84,7 +85,7 @@ class OccupancyMeter(Meter):
             for name in sums:
                 sums[name] += state[name]
         self._sums = sums
-        self._images = [image for state in states for image in state["images"]]
+        self._images = array("i", b"".join(state["images"].tobytes() for state in states))
         self._tokens = [token for state in states for token in state["tokens"]]
 
     def compute(self) -> dict[str, float]:
@@ -133,9 +134,9 @@ class OccupancyMeter(Meter):
             )
         return rows
 
-    def _by_image(self) -> NDArray[np.int32]:
+    def _by_image(self) -> NDArray[np.intc]:
         """tp, fp, fn of every image and class, (images, 3, C)."""
-        return np.stack(self._images) if self._images else np.zeros((0, 3, len(self._classes)), np.int32)
+        return np.frombuffer(self._images, np.intc).reshape(-1, 3, len(self._classes)).copy()
 
     def _by_image_means(self) -> tuple[float, float]:
         """mIoUv1 and mIoUv2."""

@@ -59,7 +59,9 @@ def export_task(task: Task, format: str, path: Path) -> ExportCheck:
         raise OmmaError(
             f"{path}: outputs differ from PyTorch by {difference:.3g} (largest output {scale:.3g})"
         )
-    return ExportCheck(path, difference, scale, dict(zip(_names(module), map(_shape, inputs), strict=False)))
+    return ExportCheck(
+        path, difference, scale, dict(zip(_names(module, inputs), map(_shape, inputs), strict=True))
+    )
 
 
 def _write_pt2(module: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> Callable[..., Any]:
@@ -73,7 +75,7 @@ def _write_onnx(module: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> Ca
         import onnxscript  # noqa: F401  torch.onnx needs it
     except ImportError as error:
         raise UsageError(f"ONNX export needs {error.name}", 'pip install "omma[export]"') from None
-    names = _names(module)
+    names = _names(module, inputs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.onnx warns about its own internals
         torch.onnx.export(
@@ -89,10 +91,11 @@ def _write_onnx(module: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> Ca
     return run
 
 
-def _names(module: nn.Module) -> list[str]:
+def _names(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[str]:
+    """Names of the inputs that are given; later ones of `forward` are optional."""
     import inspect
 
-    return list(inspect.signature(module.forward).parameters)
+    return list(inspect.signature(module.forward).parameters)[: len(inputs)]
 
 
 def _shape(value: Tensor) -> list[int]:

@@ -162,7 +162,7 @@ class DiffBEVTask(Task):
         if self.diffusion.name != "paper":
             return None
         columns, _, rows = label_grid(self.config.system).nx
-        shape = (self.config.system.channels, rows // 2, columns // 2)
+        shape = (self.model.view.out_channels, rows // 2, columns // 2)
         draws = [_draw_noise(self.config.seed, token, shape) for token in batch["token"]]
         return torch.stack(draws).to(batch["image"].device)
 
