@@ -182,6 +182,13 @@ def test_seeds_are_one_experiment_with_mean_and_deviation(two, tmp_path: Path) -
     assert "± 0.1000 (3) against 0.2585" in verdicts(facts)[0]["title"]
 
 
+def test_experiments_of_one_beginning_keep_names_apart(tmp_path: Path) -> None:
+    names = [("x-s1", 1, 0), ("x-s2", 2, 0), ("x-s3", 1, 1), ("x-s4", 2, 1)]
+    runs = [fake_run(tmp_path, name, seed=s, width=w, steps=100, samples=0) for name, s, w in names]
+    assert [group["name"] for group in facts_of(*runs)["experiments"]] == ["x-s1 (2 seeds)", "x-s3 (2 seeds)"]
+    assert facts_of(*runs[:2])["experiments"][0]["name"] == "x (2 seeds)"
+
+
 def test_the_same_run_twice_is_two_experiments(two) -> None:
     facts = facts_of(two[0], two[0], names=["a", "b"])
     assert [group["name"] for group in facts["experiments"]] == ["a", "b"]

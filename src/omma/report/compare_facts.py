@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ Facts = dict[str, Any]
 
 LAST_RECORDS = 100
 SEED = "seed"
-_JOINTS = " -_.,("
+_SEED_END = re.compile(r"(^|[-_ .,(]+)(seed|s)?\d*[-_ .,(]*$|seed$")
 _REST = {*one.REST, "time_s"}
 
 
@@ -190,19 +192,22 @@ def _experiments(loaded: Sequence[Facts], runs: Sequence[Facts]) -> list[Facts]:
             same[0].append(index)
         else:
             groups.append((identity, [index]))
+    members = [[runs[member]["name"] for member in found] for _, found in groups]
+    short = [_group_name(names) for names in members]
     return [
-        {"name": _group_name(names), "runs": names}
-        for names in ([runs[member]["name"] for member in members] for _, members in groups)
+        {"name": name if short.count(name) == 1 else _numbered(names[0], names), "runs": names}
+        for name, names in zip(short, members, strict=True)
     ]
 
 
 def _group_name(names: Sequence[str]) -> str:
     """The common beginning of the names of several seeds."""
-    if len(names) == 1:
-        return names[0]
-    common = names[0][: next((i for i, c in enumerate(zip(*names, strict=False)) if len(set(c)) > 1), None)]
-    common = common.rstrip(_JOINTS).removesuffix("seed").rstrip(_JOINTS)
-    return f"{common or names[0]} ({len(names)} seeds)"
+    common = _SEED_END.sub("", os.path.commonprefix(list(names)))  # noqa: RUF071  letters, not folders
+    return names[0] if len(names) == 1 else _numbered(common or names[0], names)
+
+
+def _numbered(name: str, seeds: Sequence[str]) -> str:
+    return f"{name} ({len(seeds)} seeds)" if len(seeds) > 1 else name
 
 
 def _settings(loaded: Sequence[Facts], groups: Sequence[Facts]) -> list[Facts]:
