@@ -191,18 +191,17 @@ def _official(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return official
 
 
-class TestPretrained:
-    @pytest.fixture(scope="class")
-    def timm_model(self) -> nn.Module:
-        torch.manual_seed(0)
-        options = {"img_size": 224, "window_size": 7, "num_classes": 3}
-        model = timm.models.SwinTransformer(
-            embed_dim=8, depths=(1, 2, 1, 1), num_heads=(1, 2, 2, 4), **options
-        )
-        for parameter in model.parameters():
-            parameter.data.add_(torch.randn_like(parameter), alpha=0.1)
-        return model.eval()
+@pytest.fixture(scope="module")
+def timm_model() -> nn.Module:
+    torch.manual_seed(0)
+    options = {"img_size": 224, "window_size": 7, "num_classes": 3}
+    model = timm.models.SwinTransformer(embed_dim=8, depths=(1, 2, 1, 1), num_heads=(1, 2, 2, 4), **options)
+    for parameter in model.parameters():
+        parameter.data.add_(torch.randn_like(parameter), alpha=0.1)
+    return model.eval()
 
+
+class TestPretrained:
     @torch.no_grad()
     @pytest.mark.parametrize("form", ["timm", "official", "ours", "reference"])
     def test_files_in_four_namings(self, timm_model: nn.Module, form: str, tmp_path: Path) -> None:
