@@ -208,7 +208,7 @@ def test_a_clear_gain_is_said_in_one_sentence(two) -> None:
         r"diffbev is 0\.0\d+ mIoU above baseline \(95 % interval \+0\.\d+ to \+0\.\d+, 60 samples of val\)\."
     )
     assert re.fullmatch(pattern, verdict["title"])
-    assert "at step 1\u202f400" in verdict["evidence"][0]
+    assert "at step 1400" in verdict["evidence"][0]
     assert "visible cells only" in verdict["evidence"][1]
     assert verdicts(facts_of(two[1], two[0]))[0]["kind"] == "warning"
 

@@ -53,7 +53,7 @@ def build_comparison(
         say(f"note: {note}")
     _write(facts, selection, out, picture or Picture(), say)
     for verdict in facts["verdicts"]:
-        say(verdict["title"])
+        say(verdict["title"].replace("−", "-"))  # consoles of old code pages have no minus sign
     say(f"All plots and summary generated in: {out}")
     return facts
 

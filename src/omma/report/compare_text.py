@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from omma.report.html import number_text
-
 Facts = dict[str, Any]
 
 VALUE_DIGITS = 4
@@ -52,7 +50,7 @@ def _verdict(facts: Facts, row: Facts, first: Facts, other: Facts) -> Facts:
         hint = "" if not single else "No interval: `omma eval` of both runs writes the scores that it needs."
         return _entry("note", title, standing, hint)
     span = f"{signed(interval['low'])} to {signed(interval['high'])}"
-    over = f"95 % interval {span}, {number_text(interval['samples'])} samples of {interval['split']}"
+    over = f"95 % interval {span}, {interval['samples']} samples of {interval['split']}"
     unclear = "" if interval["low"] > 0 or interval["high"] < 0 else "No clear difference: "
     kind = _kind(interval, facts["mode"])
     if interval["is_metric"]:
@@ -99,7 +97,7 @@ def _standing(facts: Facts, *groups: Facts) -> str:
     for name in (name for group in groups for name in group["runs"]):
         best = by_name[name]["best"]
         if best:
-            found.append(f"{name} {best['value']:.{VALUE_DIGITS}f} at step {number_text(best['step'])}")
+            found.append(f"{name} {best['value']:.{VALUE_DIGITS}f} at step {best['step']}")
     return f"Best validations: {', '.join(found)}." if found else ""
 
 

@@ -6,8 +6,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from omma.report.html import number_text
-
 Facts = dict[str, Any]
 Runs = Sequence[Mapping[str, Any]]
 
@@ -61,10 +59,10 @@ def _data(loaded: Runs) -> Iterator[tuple[str, str]]:
 
 
 def _data_difference(part: str, prints: Mapping[str, Any]) -> tuple[str, str]:
-    counts = {name: f"{number_text(found['num_samples'])} samples" for name, found in prints.items()}
+    counts = {name: f"{found['num_samples']} samples" for name, found in prints.items()}
     if len(set(counts.values())) > 1:
         return f"The {part} data differ", _listed(counts)
-    files = {name: f"{number_text(found['num_files'])} files" for name, found in prints.items()}
+    files = {name: f"{found['num_files']} files" for name, found in prints.items()}
     if len(set(files.values())) > 1:
         hint = "; in order where one reads what another does not need, such as depth"
         return f"The {part} samples are as many, but of other files", _listed(files) + hint
