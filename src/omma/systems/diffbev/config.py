@@ -232,7 +232,8 @@ class DiffBEVData(DataSection):
     cameras: list[str] | None = Field(None, description="only images of these cameras; default all")
     image_size: Size = Field((600, 800), description="[height, width] of the network's input")
     photometric: Literal["reference", "one_pass", "none"] = Field(
-        "reference", description="colour changes in training; one_pass is faster, at most 2 grey levels off"
+        "reference",
+        description="colour changes in training; one_pass is faster and rounds once",
     )
     flip: bool = Field(False, description="mirror training images, labels and calibration half of the time")
     intrinsics_noise: Annotated[float, Field(ge=0, lt=0.5)] = Field(

@@ -65,9 +65,8 @@ class CameraSamples(Samples):
         return self.items.tokens[index]
 
     def files(self) -> list[Path]:
-        """See Samples."""
-        depths = self.items.depths if self.with_depth else []
-        names = [*self.items.images, *self.items.labels, *depths]
+        """See Samples; depths too where the recipe reads none: it is one data set for all recipes."""
+        names = [*self.items.images, *self.items.labels, *self.items.depths]
         return [self.items.folder / name for name in names if name is not None]
 
     def load(self, index: int, rng: np.random.Generator) -> Sample:

@@ -20,6 +20,7 @@ from omma.core.occupancy_meter import OccupancyMeter
 from omma.engine.task import Batch, Prediction, StepInfo, Task
 from omma.systems.diffbev.config import DiffBEVConfig, DiffBEVSystem
 from omma.systems.diffbev.data import label_setting
+from omma.systems.diffbev.layouts import find_folder
 from omma.systems.diffbev.model import Outputs, build_model
 from omma.systems.diffbev.priors import class_priors
 from omma.systems.diffbev.viz import draw
@@ -118,7 +119,8 @@ class DiffBEVTask(Task):
         """Ignore mask, cameras, split lists and threshold: numbers of other settings do not compare."""
         data = self.config.data
         cameras = ", ".join(data.cameras) if data.cameras else "all cameras"
-        labels = label_setting(Path(data.root)) if data.root else "no data set"
+        folder = find_folder(Path(data.root)) if data.root else None
+        labels = label_setting(folder) if folder else "no data set"
         rule = "mean over classes with ground truth, probability > 0.5, visible cells only"
         return f"{rule}, {labels}, {cameras}"
 

@@ -19,6 +19,7 @@ from omma.data.formats.simbev_boxes import plain_records, read_pickled_records
 from omma.data.formats.simbev_layout import CVT_FOLDER, SPLITS, infos_path
 from omma.data.formats.simbev_seed import META
 from omma.data.io import image_size, read_image, read_json
+from omma.data.outputs import claim, write_whole
 from omma.data.transforms import Size, resize_image
 from omma.errors import DataError
 from omma.systems.lss.config import Layout, LSSData
@@ -73,7 +74,8 @@ def resize(
         DataError: the data set is incomplete, or `out` holds something else.
     """
     plan = _plan(root, frame_stride)
-    _claim(out, {"height": height, "width": width, "quality": quality, "source": str(root.absolute())})
+    settings = {"height": height, "width": width, "quality": quality, "source": str(root.absolute())}
+    claim(out / NOTE, settings, used=out.is_dir() and any(out.iterdir()))
     with ThreadPoolExecutor(workers) as pool:
         jobs = pool.map(
             lambda name: _resize_file(plan.base / name, out / name, (height, width), quality), plan.images
@@ -85,10 +87,10 @@ def resize(
             progress(done, len(plan.images))
     for name in plan.copies:
         if not (out / name).is_file():
-            _write(out / name, (plan.base / name).read_bytes())
+            write_whole(out / name, (plan.base / name).read_bytes())
     for name in plan.documents:
         content = _rescale(plan, name, factors, (height, width))
-        _write(out / name, json.dumps(content).encode())
+        write_whole(out / name, json.dumps(content).encode())
     return f"{written} images written, {len(factors) - written} were there; train with data.root={out}"
 
 
@@ -115,7 +117,7 @@ def boxes(root: Path, *, trust: bool = False, progress: Progress = _silent) -> s
     todo = [path for path in files if not path.with_suffix(".json").is_file()]
     for done, path in enumerate(todo, 1):
         records = plain_records(read_pickled_records(path))
-        _write(path.with_suffix(".json"), json.dumps(records).encode())
+        write_whole(path.with_suffix(".json"), json.dumps(records).encode())
         progress(done, len(todo))
     return f"{len(todo)} files written, {len(files) - len(todo)} were there"
 
@@ -178,18 +180,6 @@ def _label_files(frame: Frame) -> Iterator[str]:
     yield from dict.fromkeys(name for name in candidates if name and (frame.folder / name).is_file())
 
 
-def _claim(out: Path, settings: dict[str, Any]) -> None:
-    """Note what the copy is made of, or make sure that the copy there is the same."""
-    note = out / NOTE
-    if note.is_file():
-        if read_json(note) != settings:
-            raise DataError(f"{out}: holds a copy with other settings ({NOTE})", "choose another folder")
-        return
-    if out.is_dir() and any(out.iterdir()):
-        raise DataError(f"{out}: is not empty and holds no resized copy", "choose another folder")
-    _write(note, json.dumps(settings).encode())
-
-
 def _resize_file(source: Path, target: Path, size: Size, quality: int) -> tuple[Size, bool]:
     """Size of the source and whether the target was written."""
     if target.is_file():
@@ -198,16 +188,8 @@ def _resize_file(source: Path, target: Path, size: Size, quality: int) -> tuple[
     small = np.ascontiguousarray(resize_image(image, size)[..., ::-1])
     done, data = cv2.imencode(source.suffix, small, [cv2.IMWRITE_JPEG_QUALITY, quality, *_FULL_COLOUR])
     assert done, f"{source.suffix} was decoded, so it can be encoded"
-    _write(target, data.tobytes())
+    write_whole(target, data.tobytes())
     return (image.shape[0], image.shape[1]), True
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file as a whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(data)
-    part.replace(path)
 
 
 def _rescale(plan: _Plan, document: str, factors: Factors, size: Size) -> Any:
