@@ -97,10 +97,15 @@ def diagnose(
         ConfigError: a setting does not fit.
     """
     run, name = _find_run(reference, runs_dir)
-    overrides = read_words(words, get(run.config()["system"]["name"])).overrides
-    recipe = run_recipe(run, [*overrides, *_camera_words(run, camera)])
     console = RunLog(None, quiet=quiet)
-    out = out or run.diagnose
+    read = read_words(words, get(run.config()["system"]["name"]))
+    for line in read.read_as:
+        console.line(line)
+    overrides = [*read.overrides, *_camera_words(run, camera)]
+    recipe = run_recipe(run, overrides)
+    if out is None:
+        out = run.diagnose
+        _clear(out)
     options = Options(
         run=name,
         out=out,
@@ -111,7 +116,7 @@ def diagnose(
         console=console,
     )
     look = _Look(run, recipe, options, split or recipe.config.data.val_split)
-    loaded = look.load(reference, [*overrides, *_camera_words(run, camera)], runs_dir)
+    loaded = look.load(reference, overrides, runs_dir)
     findings = look.findings(loaded)
     head = f"omma diagnose {name}: {look.checkpoint} on {look.split}"
     _write(out, findings, look.result, head)
@@ -126,6 +131,12 @@ def _find_run(reference: str, runs_dir: str | None) -> tuple[RunFolder, str]:
         return inside[0], run_reference(str(inside[0].path))
     name = split_reference(reference)[0]
     return RunFolder.open(name, runs_root(runs_dir)), run_reference(name)
+
+
+def _clear(folder: Path) -> None:
+    """Take away the pictures of an earlier diagnosis, which may be of other samples."""
+    for picture in folder.glob("*.png"):
+        picture.unlink()
 
 
 def _camera_words(run: RunFolder, camera: str | None) -> list[str]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from omma.data.dataset import Collate, Samples
 from omma.data.loader import to_device
 from omma.engine.distributions import MapCounts, Truth, shares
-from omma.engine.map_checks import LABEL_RULES, MODEL_RULES, apply, nothing_ignored
+from omma.engine.map_checks import BARS, LABEL_RULES, MODEL_RULES, apply, nothing_ignored
 from omma.engine.rng import seed_step
 from omma.engine.task import Batch, Prediction, Task
 from omma.errors import DataError, Finding, OmmaError
@@ -209,7 +209,7 @@ class _Look:
             return
         maps = {"labels": counts.truth_map, "predictions": counts.found_map}
         bars = [Bars(name, shares(cells).tolist(), None, at) for at, (name, cells) in enumerate(maps.items())]
-        file = self.options.out / "distribution.png"
+        file = self.options.out / BARS
         title = f"share of visible cells by label, {counts.predicted} samples"
         save_figure(plot_groups(counts.labels, bars, title=title, size=(7.2, 3.4)), file)
         self.result.figures.append(file)

@@ -13,6 +13,7 @@ from omma.core.symmetry import AS_IT_IS
 from omma.engine.distributions import MapCounts, shares
 from omma.errors import Finding
 
+BARS = "distribution.png"  # picture of both label maps
 Rule = Callable[[MapCounts, str], Finding | None]
 
 COLLAPSED = 0.95  # one label on more of the predicted map than this is a collapse ...
@@ -147,6 +148,7 @@ def collapsed(counts: MapCounts, run: str) -> Finding | None:
         why[1],
         "check loss weights, labels and learning rate; a network that works learns a few samples by heart: "
         f"`omma train {run} --overfit 4 train.length=300`",
+        BARS,
     )
 
 
