@@ -104,13 +104,13 @@ class LevelTransformer(nn.Module):
         self.register_buffer("positions", torch.stack(corners), persistent=False)
 
     def forward(self, features: Tensor, intrinsics: Tensor) -> Tensor:
-        """(B, C, rows, X) of features (B, in, h, w) and intrinsics (B, 3, 3) in pixels of the input."""
+        """(B, C, rows, X), float32, of features (B, in, h, w) and intrinsics (B, 3, 3) of the input."""
         scaled = intrinsics[:, :2].float() / self.stride
         band = self._crop(features, scaled)
         band = F.relu(self.bn(self.conv(band)))
         along_depth = self.fc(band.flatten(1, 2)).unflatten(1, (-1, self.rows))
-        where = self._where(scaled, features.shape[3]).to(along_depth.dtype)
-        return F.grid_sample(along_depth, where, align_corners=False)
+        where = self._where(scaled, features.shape[3])
+        return F.grid_sample(along_depth.float(), where, align_corners=False)
 
     def _crop(self, features: Tensor, scaled: Tensor) -> Tensor:
         """The `height` rows of each image around the middle of `HEIGHT_M`, zeros where there are none."""
