@@ -135,13 +135,14 @@ def test_broken_label_file(copy, data, damage):
     assert "samples: 5 readable of 6" in summary
 
 
-@pytest.mark.parametrize("lr", [100, 10])
-def test_too_high_learning_rate(world, tmp_path, lr):
+@pytest.mark.parametrize(("lr", "steps"), [(100, 4), (10, 8)])
+def test_too_high_learning_rate(world, tmp_path, lr, steps):
+    """The second one comes back from its peak."""
     words = [
         f"data.root={world}",
         f"optim.lr={lr}",
         "--smoke",
-        12,
+        steps,
         "schedule.warmup=0",
         "optim.grad_clip=null",
     ]
@@ -156,6 +157,8 @@ def test_a_metric_outside_of_its_range(copy):
     file.write_text(json.dumps({"metrics": {"iou": 1.2, "loss": 3.0}}), encoding="utf-8")
     first = _diagnose(copy)[0]
     assert first["title"] == "wrong metric domain: iou"
+    assert _omma("report", copy) == 0
+    assert "wrong metric domain: iou" in (copy / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_run_without_checkpoint_or_data_is_still_diagnosed(copy, tmp_path):
