@@ -37,6 +37,7 @@ from omma.core.lift import lift_splat
 from omma.core.losses import occupancy_loss
 from omma.core.occupancy_meter import OccupancyMeter
 from omma.data.formats.nuscenes_bev import CLASSES, IGNORE_BIT, encode_png
+from omma.engine.evaluate import autocast
 from omma.systems.diffbev.config import DiffBEVConfig, PaperDiffusion
 from omma.systems.diffbev.data import CameraSamples, build
 from omma.systems.diffbev.model import BevSegmenter, build_model
@@ -243,8 +244,11 @@ def straightforward(model: BevSegmenter) -> BevSegmenter:
 class Trainer:
     """One network with its optimiser; a step is forward, backward and update."""
 
-    def __init__(self, model: BevSegmenter, batch: dict[str, Tensor], *, expanded: bool = False) -> None:
+    def __init__(
+        self, model: BevSegmenter, batch: dict[str, Tensor], *, expanded: bool = False, precision: str = "32"
+    ) -> None:
         self.model, self.batch, self.expanded = model.train(), batch, expanded
+        self.precision = precision
         priors = torch.tensor(class_priors(DiffBEVConfig().system))
         self.weights = {"priors": priors, "class_weights": priors.rsqrt()}
         self.optimiser = torch.optim.AdamW(model.parameters(), lr=2e-4, weight_decay=0.01)
@@ -257,7 +261,8 @@ class Trainer:
     def forward(self) -> None:
         self.optimiser.zero_grad()
         torch.manual_seed(0)
-        outputs = self.model.forward_train(self.batch["image"], self.batch["intrinsics"])
+        with autocast(self.batch["image"].device, self.precision):
+            outputs = self.model.forward_train(self.batch["image"], self.batch["intrinsics"])
         if self.expanded:
             planes = self.batch["planes"]
             target, visible = planes[:, :-1] > 0, planes[:, -1:] == 0
@@ -292,7 +297,7 @@ def calibration(batch: int, device: str) -> Tensor:
 
 
 def step(options: argparse.Namespace) -> tuple[list[str], list[Row]]:
-    """A whole training step, float32."""
+    """A whole training step, float32 unless the row says the recipe's bf16-mixed."""
     B = options.batch
     labels = torch.from_numpy(np.stack([random_label(i) for i in range(B)]).astype(np.int16))
     target, visible = expand_label(labels, len(CLASSES))
@@ -307,6 +312,7 @@ def step(options: argparse.Namespace) -> tuple[list[str], list[Row]]:
     trainers = {
         "straightforward": Trainer(straightforward(model), batch, expanded=True),
         "ours, step": Trainer(model, batch),
+        "ours, bf16-mixed": Trainer(copy.deepcopy(model), batch, precision="bf16-mixed"),
         "ours, DiffBEV's step": Trainer(network(paper=True).to(options.device), batch),
     }
     forms = {name: trainer.steps for name, trainer in trainers.items()}
