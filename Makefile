@@ -30,6 +30,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/lift.py
 	$(BIN)/python benchmarks/lss_step.py
 	$(BIN)/python benchmarks/loading.py
+	$(BIN)/python benchmarks/diffbev.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
