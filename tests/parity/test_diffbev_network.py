@@ -110,7 +110,9 @@ class TestLiftSplat:
     @pytest.mark.parametrize("case", ["lss_plain", "lss_depth"])
     def test_features_depths_and_gradients(self, case: str) -> None:
         with_depth = case == "lss_depth"
-        view, arrays = part("lss", case, image_size=(160, 224), grid_conf=NUSCENES, append_depth=with_depth)
+        view, arrays = part(
+            "neck_lss", case, image_size=(160, 224), grid_conf=NUSCENES, append_depth=with_depth
+        )
         features = tensor(arrays, "feat3").requires_grad_()
         out = view([features], tensor(arrays, "intrinsics"))
         close(out.bev, arrays["bev"], atol=3e-4)

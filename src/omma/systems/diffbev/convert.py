@@ -46,7 +46,7 @@ _CONTAINERS = ("state_dict", "model_state_dict")
 _PREFIXES = ("backbone.", "neck.", "transformer.", "decode_head.")
 _PARTS = {  # prefix there and here
     "swin": ("backbone", "backbone"),
-    "lss": ("neck", "view"),
+    "neck_lss": ("neck", "view"),
     "pyramid_head": ("decode_head", "head"),
     "fork_diffusion_head": ("decode_head", "head"),
     "fpn": ("neck", "view.fpn"),
@@ -101,13 +101,13 @@ def load_reference_part(
     """One part with a published checkpoint's weights, in eval mode.
 
     Args:
-        name: "swin": images -> list of maps; "lss", "neck_vpn", "neck_pyva": (list of maps, intrinsics) ->
+        name: "swin": images -> list of maps; "neck_lss", "neck_vpn", "neck_pyva": (list of maps, intrinsics) ->
             ViewOutput; "pyramid_head", "fork_diffusion_head": features -> logits; "fpn": maps -> maps;
             "neck_pyramid": (maps, intrinsics) -> features.
         state_dict: its tensors or arrays, with or without the part's own prefix.
         image_size: (height, width) of the network's input, for the views.
         grid_conf: as for `load_reference`.
-        append_depth: "lss" only: the pooled depth probability is one more channel.
+        append_depth: "neck_lss" only: the pooled depth probability is one more channel.
 
     Raises:
         CheckpointError: keys are missing, left over or of other shapes.
