@@ -101,8 +101,8 @@ def load_reference_part(
     """One part with a published checkpoint's weights, in eval mode.
 
     Args:
-        name: "swin": images -> list of maps; "neck_lss", "neck_vpn", "neck_pyva": (list of maps, intrinsics) ->
-            ViewOutput; "pyramid_head", "fork_diffusion_head": features -> logits; "fpn": maps -> maps;
+        name: "swin": images -> list of maps; "neck_lss", "neck_vpn", "neck_pyva": (list of maps, intrinsics)
+            -> ViewOutput; "pyramid_head", "fork_diffusion_head": features -> logits; "fpn": maps -> maps;
             "neck_pyramid": (maps, intrinsics) -> features.
         state_dict: its tensors or arrays, with or without the part's own prefix.
         image_size: (height, width) of the network's input, for the views.
