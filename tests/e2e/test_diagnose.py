@@ -15,7 +15,7 @@ from omma.cli import _run
 pytestmark = pytest.mark.e2e
 
 LEARN = [
-    *("data.val_split=train", "train.length=60", "log.every=2", "validate.every=60", "save.every=60"),
+    *("data.val_split=train", "train.length=44", "log.every=2", "validate.every=44", "save.every=44"),
     *("train.batch_size=6", "data.augment={resize: [1, 1], rotate_deg: [0, 0], flip: false}"),
     *("schedule.name=constant", "optim.lr=5e-3"),
 ]
