@@ -1,6 +1,6 @@
 """Reading checkpoints of the original projects: plain names, grids and image sizes they hold, strict loading.
 
-Users: diffbev.
+Users: lss, diffbev.
 """
 
 from __future__ import annotations

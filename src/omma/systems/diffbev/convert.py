@@ -113,8 +113,7 @@ def load_reference_part(
         CheckpointError: keys are missing, left over or of other shapes.
         ConfigError: there is no such part.
     """
-    if name not in _PARTS:
-        raise ConfigError(f"DiffBEV has no part {name}", hint=f"the parts are {', '.join(_PARTS)}")
+    name = _part_name(name)
     prefix, ours_prefix = _PARTS[name]
     weights = plain_state(state_dict, *_CONTAINERS)
     weights = {k if k.startswith(_PREFIXES) else f"{prefix}.{k}": value for k, value in weights.items()}
@@ -123,6 +122,17 @@ def load_reference_part(
     part = build_part(name, ours, settings, append_depth=append_depth)
     load_strictly(part, ours, PROJECT)
     return part
+
+
+def _part_name(name: str) -> str:
+    """The part, also of a name without `neck_` or with a variant behind it (`swin_t`)."""
+    words = name.split("_")
+    for count in range(len(words), 0, -1):
+        stem = "_".join(words[:count])
+        for candidate in (stem, f"neck_{stem}"):
+            if candidate in _PARTS:
+                return candidate
+    raise ConfigError(f"DiffBEV has no part {name}", hint=f"the parts are {', '.join(_PARTS)}")
 
 
 def from_reference(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:

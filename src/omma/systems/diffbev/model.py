@@ -125,7 +125,8 @@ class BevSegmenter(nn.Module):
     def checkpoint_blocks(self) -> list[nn.Module]:
         """Blocks whose activations may be recomputed in the backward pass, in the order they run."""
         blocks = [block for stage in self.backbone.stages for block in stage.blocks]
-        return [*blocks, *self.head.checkpoint_blocks()]
+        refiner = [self.refiner.unet] if self.refiner is not None else []
+        return [*blocks, *refiner, *self.head.checkpoint_blocks()]
 
     def _view(self, img: Tensor, intrinsics: Tensor) -> ViewOutput:
         if tuple(img.shape[-2:]) != self.image_size:

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from omma.core.geometry import Rounding, feature_pixels, frustum
 from omma.core.grid import BevGrid, Bounds, depth_bins
+from omma.core.reference_state import frustum_settings, grid_bounds, load_strictly, plain_state, shape_of
 from omma.errors import CheckpointError, ConfigError
 from omma.systems.lss.keys import HEAD, TO_REFERENCE, TO_TIMM, rename
 from omma.systems.lss.model import STRIDE, BevEncoder, CameraEncoder, LiftSplatShoot
 
+PROJECT = "Lift-Splat-Shoot"
 BACKBONE = "tf_efficientnet_b0"
 COMPUTED = ("dx", "bx", "nx", "frustum")
 PUBLISHED = {
@@ -72,7 +74,7 @@ def load_reference(
         bev_width=_shape(weights, "bevencode.conv1.weight")[0],
         voxel_rounding=voxel_rounding,
     )
-    _load(model, from_reference(weights))
+    load_strictly(model, from_reference(weights), PROJECT)
     return model
 
 
@@ -102,7 +104,7 @@ def load_reference_part(
         width, in_channels = _shape(weights, "conv1.weight")[:2]
         part = BevEncoder(in_channels, _shape(weights, "up2.4.weight")[0], width=width)
     ours = from_reference({f"{name}.{key}": value for key, value in weights.items()})
-    _load(part, {key.removeprefix(f"{name}."): value for key, value in ours.items()})
+    load_strictly(part, {key.removeprefix(f"{name}."): value for key, value in ours.items()}, PROJECT)
     return part
 
 
@@ -180,16 +182,6 @@ def _computed(grid: BevGrid, dbound: Bounds, image_size: tuple[int, int]) -> dic
     }
 
 
-def _plain_state(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Tensors under their names without wrappers' prefixes."""
-    plain: dict[str, Tensor] = {}
-    for key, value in state_dict.get("model_state_dict", state_dict).items():
-        while key.startswith(("module.", "model.")):
-            key = key.split(".", 1)[1]
-        plain[key] = torch.as_tensor(value)
-    return plain
-
-
 def _as_bounds(grid_conf: Mapping[str, Iterable[float]]) -> dict[str, Bounds]:
     unknown = sorted(set(grid_conf) - set(PUBLISHED))
     if unknown:
@@ -204,9 +196,10 @@ def _settings(
     stored: dict[str, Bounds] = {}
     image_size = None
     if all(key in weights for key in ("dx", "bx", "nx")):
-        stored |= _grid_bounds(*(weights[key].double().numpy() for key in ("dx", "bx", "nx")))
+        axes = grid_bounds(*(weights[key] for key in ("dx", "bx", "nx")))
+        stored |= zip(("xbound", "ybound", "zbound"), axes, strict=True)
     if "frustum" in weights:
-        stored["dbound"], image_size = _frustum_settings(weights["frustum"])
+        stored["dbound"], image_size = frustum_settings(weights["frustum"])
     for key in sorted(set(stored) & set(given)):
         if not np.allclose(stored[key], given[key], atol=1e-4):
             raise CheckpointError(
@@ -216,31 +209,6 @@ def _settings(
     bounds = PUBLISHED | stored | given
     _check_channels(weights, bounds, known=set(stored) | set(given))
     return bounds, image_size
-
-
-def _grid_bounds(dx: np.ndarray, bx: np.ndarray, nx: np.ndarray) -> dict[str, Bounds]:
-    dx, bx = dx.round(6), bx.round(6)  # float32 rounding off: 0.4 comes as 0.4000000059
-    low = bx - dx / 2
-    columns = zip(low.tolist(), (low + nx * dx).tolist(), dx.tolist(), strict=True)
-    return dict(zip(("xbound", "ybound", "zbound"), columns, strict=True))
-
-
-def _frustum_settings(points: Tensor) -> tuple[Bounds, tuple[int, int]]:
-    depths_m = points[:, 0, 0, 2].double()
-    step = round(float(depths_m[-1] - depths_m[0]) / max(len(depths_m) - 1, 1), 6) or 1.0
-    low = round(float(depths_m[0]), 6)
-    dbound = (low, low + step * len(depths_m), step)
-    image_size = round(float(points[0, -1, 0, 1])) + 1, round(float(points[0, 0, -1, 0])) + 1
-    expected = frustum(
-        feature_pixels(image_size, tuple(points.shape[1:3])), torch.from_numpy(depth_bins(*dbound))
-    )  # type: ignore[arg-type]
-    if expected.shape != points.shape or not torch.allclose(expected, points.float(), atol=1e-2):
-        raise CheckpointError(
-            f"the checkpoint's frustum {list(points.shape)} is not that of an image of {image_size[0]} x "
-            f"{image_size[1]} pixels with evenly spaced depths",
-            hint="it was made by changed code; without its frustum key, image_size and grid_conf are used",
-        )
-    return dbound, image_size
 
 
 def _check_channels(weights: Mapping[str, Tensor], bounds: dict[str, Bounds], known: set[str]) -> None:
@@ -263,25 +231,9 @@ def _check_channels(weights: Mapping[str, Tensor], bounds: dict[str, Bounds], kn
     )
 
 
+def _plain_state(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
+    return plain_state(state_dict, "model_state_dict")
+
+
 def _shape(weights: Mapping[str, Tensor], key: str) -> tuple[int, ...]:
-    if key not in weights:
-        raise CheckpointError(f"the checkpoint has no {key}", hint="it is not one of Lift-Splat-Shoot")
-    return tuple(weights[key].shape)
-
-
-def _load(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Load everything or say what does not fit; leaves the model in eval mode."""
-    wanted = model.state_dict()
-    problems = {
-        "missing": sorted(set(wanted) - set(state)),
-        "left over": sorted(set(state) - set(wanted)),
-        "of another shape": sorted(k for k in set(wanted) & set(state) if wanted[k].shape != state[k].shape),
-    }
-    found = [f"{len(keys)} {what}: {', '.join(keys[:8])}" for what, keys in problems.items() if keys]
-    if found:
-        raise CheckpointError(
-            f"the checkpoint does not fit the network; {'; '.join(found)}",
-            hint="is it one of Lift-Splat-Shoot, complete, and with the published layers?",
-        )
-    model.load_state_dict(state)
-    model.eval()
+    return shape_of(weights, key, PROJECT)
