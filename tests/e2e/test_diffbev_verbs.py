@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from tests.e2e.diffbev_runs import NARROW, TINY, make_world, omma, train
+from tests.unit.diffbev_files import REAL, copy_real
 
 import omma as package
 from omma.runs.metrics import read_metrics
@@ -109,6 +110,20 @@ def test_prediction_takes_an_image_of_the_users_own(runs, world, tmp_path):
     (tmp_path / "own.json").write_text(json.dumps(note), encoding="utf-8")
     assert omma("predict", baseline, "--input", tmp_path / "own.json", "--out", tmp_path / "out") == 0
     assert (tmp_path / "out" / "sample_0000.png").is_file()
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="data folder not present")
+def test_real_keyframe_is_prepared_and_predicted(runs, tmp_path):
+    _, diffbev = runs
+    root = copy_real(tmp_path / "nuScenes")
+    settings = ["split=train", "height=64", "width=96"]
+    assert omma("prepare", "nuscenes-depth", f"root={root}", *settings) == 0
+    assert len(list((root / "ann_bev_dir" / "train_depth").glob("*.npz"))) == 6
+    assert omma("prepare", "nuscenes-bev-labels", f"root={root}", debug=False) == 3  # no map expansion
+    words = ["--split", "train", "--set", f"data.root={tmp_path / 'nuscenes'}", "--indices", "0-5"]
+    with pytest.warns(UserWarning, match="letter case"):
+        assert omma("predict", diffbev, *words, "--out", tmp_path / "out") == 0
+    assert len(list((tmp_path / "out").glob("*.png"))) == 6
 
 
 @pytest.mark.parametrize("steps", [1, 3, 10])

@@ -48,10 +48,10 @@ def draw(predictions: Sequence[tuple[str, Prediction]]) -> Image:
 def _legend(
     classes: Sequence[str], maps: Sequence[np.ndarray], visible: np.ndarray
 ) -> list[tuple[str, tuple[int, int, int]]]:
-    """The classes that any map shows, and the colour of cells that do not count."""
+    """The classes that any map shows, and the colour of cells that do not count if there are any."""
     shown = [
         (name, COLOURS[index])
         for index, name in enumerate(classes)
         if any((found[index] & visible).any() for found in maps)
     ]
-    return [*shown, ("does not count", IGNORED)]
+    return shown if visible.all() else [*shown, ("does not count", IGNORED)]
