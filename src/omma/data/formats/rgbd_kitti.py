@@ -1,0 +1,132 @@
+"""KITTI depth completion: 16-bit pictures of metres times 256, measured LiDAR as input.
+
+ROOT/{train,val}/DRIVE/proj_depth/{groundtruth,velodyne_raw}/image_0{2,3}/FRAME.png; the colour images lie
+beside them in ROOT/{train,val}/DRIVE/image_0X/data/ or in KITTI raw's ROOT/DATE/DRIVE/image_0X/data/. The
+selected validation set is ROOT[/depth_selection]/val_selection_cropped/ with image/, groundtruth_depth/ and
+velodyne_raw/.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omma.data.formats.rgbd import KITTI, DepthFile, ImageFile, RgbdFrame, read_intrinsics
+from omma.errors import DataError
+
+MAX_DEPTH_M = 100.0
+DATASET = "kitti"
+CROP_ROWS = 352  # LiDAR does not reach the rows above
+SELECTION = "val_selection_cropped"
+SPLITS = ("train", "val", SELECTION)
+_TRUTH, _RAW = "proj_depth/groundtruth", "proj_depth/velodyne_raw"
+_CAMERAS = ("image_02", "image_03")
+_IMAGE_SUFFIXES = (".png", ".jpg")
+
+
+def is_layout(root: Path) -> bool:
+    """Whether the folder holds drives with projected depth, or the selected validation set."""
+    drives = any(next((root / split).glob(f"*/{_TRUTH}"), None) for split in ("train", "val"))
+    return drives or _selection(root) is not None
+
+
+def read_frames(
+    root: Path, split: str, *, max_depth_m: float = MAX_DEPTH_M, rows: int | None = CROP_ROWS
+) -> list[RgbdFrame]:
+    """The frames of a split, sorted by name.
+
+    Args:
+        root: data set folder.
+        split: "train", "val" or "val_selection_cropped".
+        max_depth_m: depth that counts as 1 when normalised.
+        rows: keep only so many rows at the bottom; none keeps all.
+
+    Raises:
+        DataError: the split, an image or an input depth is missing.
+    """
+    if split == SELECTION:
+        return _selected(root, max_depth_m, rows)
+    truths = [
+        path
+        for drive in sorted((root / split).glob(f"*/{_TRUTH}"))
+        for camera in _CAMERAS
+        for path in sorted((drive / camera).glob("*.png"))
+    ]
+    if not truths:
+        known = ", ".join(name for name in SPLITS if (root / name).is_dir() or _is_selection(root, name))
+        raise DataError(f"{root / split}: has no depth picture", f"splits there are: {known or 'none'}")
+    return [_frame(root, split, truth, (max_depth_m, rows)) for truth in truths]
+
+
+def _is_selection(root: Path, name: str) -> bool:
+    return name == SELECTION and _selection(root) is not None
+
+
+def _frame(root: Path, split: str, truth: Path, how: tuple[float, int | None]) -> RgbdFrame:
+    camera, drive = truth.parent.name, truth.parents[3].name
+    raw = root / split / drive / _RAW / camera / truth.name
+    if not raw.is_file():
+        raise DataError(f"{raw}: no such file, the input depth of {truth.name}")
+    return RgbdFrame(
+        token=f"{drive}/{camera}/{truth.stem}",
+        dataset=DATASET,
+        image=ImageFile(_find_image(root, split, drive, f"{camera}/data/{truth.stem}"), how[1]),
+        depth=DepthFile(truth, KITTI, how[1]),
+        max_depth_m=how[0],
+        raw=DepthFile(raw, KITTI, how[1]),
+    )
+
+
+def _find_image(root: Path, split: str, drive: str, name: str) -> Path:
+    places = [root / split / drive, root / drive[: len("2011_09_26")] / drive]
+    for place in places:
+        for suffix in _IMAGE_SUFFIXES:
+            path = place / f"{name}{suffix}"
+            if path.is_file():
+                return path
+    raise DataError(
+        f"{places[0] / name}.png: no such image",
+        f"KITTI's depth comes without images: put those of KITTI raw there or into {places[1] / name}.png",
+    )
+
+
+def _selection(root: Path) -> Path | None:
+    places = (root, root / SELECTION, root / "depth_selection" / SELECTION)
+    return next((place for place in places if (place / "groundtruth_depth").is_dir()), None)
+
+
+def _selected(root: Path, max_depth_m: float, rows: int | None) -> list[RgbdFrame]:
+    folder = _selection(root)
+    truths = sorted((folder / "groundtruth_depth").glob("*.png")) if folder is not None else []
+    if folder is None or not truths:
+        raise DataError(f"{root}: has no {SELECTION} with groundtruth_depth/*.png")
+    frames = []
+    for truth in truths:
+        image = folder / "image" / truth.name.replace("groundtruth_depth", "image")
+        raw = folder / "velodyne_raw" / truth.name.replace("groundtruth_depth", "velodyne_raw")
+        for path in (image, raw):
+            if not path.is_file():
+                raise DataError(f"{path}: no such file, it belongs to {truth.name}")
+        matrix = folder / "intrinsics" / f"{image.stem}.txt"
+        frames.append(
+            RgbdFrame(
+                token=truth.stem.replace("_groundtruth_depth", ""),
+                dataset=DATASET,
+                image=ImageFile(image, rows),
+                depth=DepthFile(truth, KITTI, rows),
+                max_depth_m=max_depth_m,
+                raw=DepthFile(raw, KITTI, rows),
+                intrinsics=_cropped(matrix, image, rows) if matrix.is_file() else None,
+            )
+        )
+    return frames
+
+
+def _cropped(matrix: Path, image: Path, rows: int | None) -> NDArray[np.float64]:
+    """Camera matrix in pixels of the rows that are kept."""
+    intrinsics = read_intrinsics(matrix)
+    if rows is not None:
+        intrinsics[1, 2] -= max(0, ImageFile(image).size()[0] - rows)
+    return intrinsics
