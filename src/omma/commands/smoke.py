@@ -22,7 +22,7 @@ def smoke_overrides(steps: int | None) -> list[str]:
 
 
 def fit_warmup(recipe: Recipe, smoke: int | None, overrides: Sequence[str]) -> tuple[Recipe, str | None]:
-    """A recipe whose trial reaches its learning rate; a warm-up that outlasts any other run is only noted.
+    """A recipe whose trial reaches its learning rate.
 
     Args:
         recipe: what is trained.
@@ -30,7 +30,7 @@ def fit_warmup(recipe: Recipe, smoke: int | None, overrides: Sequence[str]) -> t
         overrides: the user's words; a warm-up among them is kept.
 
     Returns:
-        the recipe, and a line for the user if there is something to say.
+        the recipe, and a line for the user if its warm-up was shortened.
     """
     config = recipe.config
     warmup, length = config.schedule.warmup, config.train.length
@@ -42,6 +42,4 @@ def fit_warmup(recipe: Recipe, smoke: int | None, overrides: Sequence[str]) -> t
         schedule = config.schedule.model_copy(update={"warmup": fitting})
         line = f"trial: the warm-up is {fitting} of {length} steps instead of {warmup}"
         return replace(recipe, config=config.model_copy(update={"schedule": schedule})), line
-    if warmup.count >= length.count:
-        return recipe, f"the warm-up ({warmup}) is as long as the training ({length}) or longer"
     return recipe, None

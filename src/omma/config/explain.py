@@ -92,7 +92,9 @@ def _reason(item: Any, key: str, keys: list[str], hints: Mapping[str, str]) -> s
         return f"{item['msg'][0].lower()}{item['msg'][1:]}"
     message = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     message = message.replace("Input should be", "should be")
-    return f"{message[0].lower()}{message[1:]}, not {item['input']!r}"
+    message = f"{message[0].lower()}{message[1:]}"
+    # a whole section as the value at fault says nothing that the message does not
+    return message if isinstance(item["input"], dict) else f"{message}, not {item['input']!r}"
 
 
 def _dotted(loc: tuple[int | str, ...], model: type[BaseModel]) -> str:
