@@ -8,8 +8,10 @@ import pytest
 import torch
 
 import omma
+from omma.commands.build import build_task
 from omma.core.meter import Meter
 from omma.engine.task import Prediction, StepInfo, Task
+from omma.errors import OmmaError
 from omma.systems import System, systems
 from omma.systems.recipes import open_recipe
 
@@ -121,3 +123,15 @@ def test_no_code_outside_its_folder_names_a_system(system):
                 assert not node.module.startswith(f"omma.systems.{system.name}"), file
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
                 assert node.value != system.name, f"{file}:{node.lineno}"
+
+
+@EVERY
+def test_a_checkpoint_s_network_fetches_no_pretrained_weights(system):
+    """Evaluating or resuming works where the weights of the start cannot be had."""
+    if system.pretrained_key is None:
+        pytest.skip("nothing pretrained")
+    name = f"{system.name}/{system.demo.recipe if system.demo else 'base'}"
+    recipe = open_recipe(name, [f"{system.pretrained_key}=missing.pth"])
+    with pytest.raises(OmmaError, match=r"missing\.pth"):
+        build_task(recipe)
+    assert build_task(recipe, fresh=False).model is not None

@@ -24,7 +24,7 @@ def bench_recipe(
     """Measure training steps on the recipe's data, or on random batches where no data root is set."""
     overrides = read_words(words, system_of(recipe)).overrides
     found = open_recipe(recipe, overrides)
-    task = build_task(found).to(device_of(found))
+    task = build_task(found, fresh=False).to(device_of(found))
     source = "the data set" if found.config.data.root else "random batches (no data.root)"
     with _batches(found, task, steps + WARMUP) as next_batch:
         result = bench_steps(task, found.config, next_batch, steps=steps) | {"batches": source}

@@ -39,8 +39,17 @@ class Loaded:
     checkpoint: Path
 
 
-def build_task(recipe: Recipe) -> Task:
-    """The system's task with fresh weights; the same for a seed."""
+def build_task(recipe: Recipe, *, fresh: bool = True) -> Task:
+    """The system's task with the weights of a training's start; the same for a seed.
+
+    Args:
+        recipe: what to build.
+        fresh: False where a checkpoint's weights follow: then no pretrained ones are fetched.
+    """
+    if not fresh and recipe.system.pretrained_key:
+        settings = Layer("settings", recipe.config.as_dict())
+        words = [f"{recipe.system.pretrained_key}=none"]
+        recipe = resolve_recipe(recipe.name, recipe.system, [settings], words)
     torch.manual_seed(recipe.config.seed)
     return recipe.system.load(recipe.system.task)(recipe.config)
 
@@ -98,7 +107,7 @@ def load_run(
         run = RunFolder.open(name, runs_root(runs_dir))
         folder = find_checkpoint(run, chosen or which)
     recipe = run_recipe(run, overrides)
-    task = build_task(recipe)
+    task = build_task(recipe, fresh=False)
     load_weights(task, folder, system=recipe.system.name, settings=recipe.config.as_dict()["system"])
     label = f"{run.name}@{chosen}" if chosen else run.name
     return Loaded(run, label, recipe, task.eval(), folder)

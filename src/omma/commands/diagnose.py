@@ -177,7 +177,7 @@ class _Look:
     def findings(self, loaded: Loaded | None) -> list[Finding]:
         """All findings in their order; fills `result`."""
         options = self.options if loaded else replace(self.options, probe_only=True)
-        task = loaded.task if loaded else build_task(self.recipe)
+        task = loaded.task if loaded else build_task(self.recipe, fresh=False)
         self.result = self._look_at_samples(task.to(device_of(self.recipe)).eval(), options)
         self.result.sections.setdefault("config sanity", [])[:0] = self._about(task)
         found = [

@@ -200,6 +200,7 @@ def train_in(run: RunFolder, recipe: Recipe, *, quiet: bool = False) -> None:
     """Train in this process; afterwards the first process draws samples and writes the report."""
     from omma.commands.build import build_task, build_training_data
     from omma.data.fingerprint import fingerprint
+    from omma.engine.checkpoint import find_last
     from omma.engine.launch import world
     from omma.engine.loop import fit
 
@@ -207,7 +208,7 @@ def train_in(run: RunFolder, recipe: Recipe, *, quiet: bool = False) -> None:
     console = RunLog(run.log_file if first else None, quiet=quiet or not first)
     try:
         train_data, val_data, collate = build_training_data(recipe, _start(run).overfit)
-        task = build_task(recipe)
+        task = build_task(recipe, fresh=find_last(run) is None)
         if first:
             root = Path(recipe.config.data.root or ".")
             parts = {"train": train_data, "val": val_data}

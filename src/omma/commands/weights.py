@@ -72,6 +72,6 @@ def read_torch_file(path: Path) -> Any:
 
 def fresh_task(recipe: Recipe, path: Path) -> Task:
     """A task of a recipe with the weights of a file of the original project."""
-    task = build_task(recipe)
+    task = build_task(recipe, fresh=False)
     load_reference_weights(task, recipe, path)
     return task.eval()

@@ -73,6 +73,7 @@ class System:
         prepare: step as `omma prepare` calls it -> function with keyword arguments and a docstring.
         studies: study name -> function for `omma eval --study`, such as robustness curves.
         aliases: table of the original tool's flags, `ALIASES`.
+        pretrained_key: setting of the pretrained weights; "none" there starts from random ones.
         memory_keys: overrides that lower memory, in order of effect, for the out-of-memory message.
         demo: what `omma demo` runs.
     """
@@ -92,6 +93,7 @@ class System:
     prepare: Mapping[str, str] = field(default_factory=dict)
     studies: Mapping[str, str] = field(default_factory=dict)
     aliases: str | None = None
+    pretrained_key: str | None = None
     memory_keys: tuple[str, ...] = ()
     demo: Demo | None = None
     package: str = ""

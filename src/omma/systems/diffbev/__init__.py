@@ -21,6 +21,7 @@ SYSTEM = System(
     },
     aliases="aliases:ALIASES",
     best=("mIoU", "max"),
+    pretrained_key="system.backbone.pretrained",
     memory_keys=(
         "train.precision=bf16-mixed",
         "train.activation_checkpointing=true",

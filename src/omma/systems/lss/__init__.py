@@ -18,6 +18,7 @@ SYSTEM = System(
     studies={"robustness": "studies:robustness"},
     aliases="aliases:ALIASES",
     best=("iou", "max"),
+    pretrained_key="system.pretrained",
     memory_keys=(
         "train.precision=bf16-mixed",
         "train.activation_checkpointing=true",
