@@ -27,7 +27,7 @@ def binary_cross_entropy(
     Returns:
         Scalar, float32 at least.
     """
-    logits, target = _at_least_float32(logits), _at_least_float32(target)
+    logits, target = at_least_float32(logits), at_least_float32(target)
     weight = logits.new_tensor(pos_weight)
     loss = F.binary_cross_entropy_with_logits(logits, target, pos_weight=weight, reduction="none")
     return _mean(loss, class_weights, mask)
@@ -55,7 +55,7 @@ def focal_loss(
     Returns:
         Scalar, float32 at least.
     """
-    logits, target = _at_least_float32(logits), _at_least_float32(target)
+    logits, target = at_least_float32(logits), at_least_float32(target)
     cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     wrong = (-torch.expm1(-cross_entropy)).clamp(min=1e-8)  # 1 - p_t; at 0 a gamma < 1 has no gradient
     loss = wrong**gamma * cross_entropy
@@ -88,7 +88,7 @@ def occupancy_loss(
     Returns:
         Scalar, float32 at least.
     """
-    logits = _at_least_float32(logits)
+    logits = at_least_float32(logits)
     priors, class_weights = (values.to(logits).view(-1, 1, 1) for values in (priors, class_weights))
     truth = torch.where(visible, target.to(logits.dtype), priors)
     weight = torch.where(visible, torch.where(target, class_weights, 1.0), prior_weight)
@@ -123,7 +123,8 @@ def expected_depth_loss(
     return error.sum() / counted.sum().clamp(min=1)
 
 
-def _at_least_float32(tensor: Tensor) -> Tensor:
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """The tensor in float32, or float64 if it is that."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
