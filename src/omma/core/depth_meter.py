@@ -30,7 +30,7 @@ class DepthMeter(Meter):
 
     `rmse`, ... is the mean over images of each image's score, `rmse/pooled` the score over all pixels of the
     set; neither depends on batches or processes. Images without known depth are left out of both and counted
-    as `images_without_depth`; `images` counts the others. `negative_share` is that of pixels predicted below 0.
+    as `images_without_depth`; `images` counts the others. `negative_share` is that of predictions below 0.
 
     Args:
         more: the companions too (logarithmic, inverse and tight delta scores).
