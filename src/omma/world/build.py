@@ -26,20 +26,22 @@ from omma.errors import DataError, UsageError
 from omma.version import __version__
 from omma.world.capture import Capture
 from omma.world.cast import accelerate
-from omma.world.scene import Scene
 from omma.world.town import build_scene
 from omma.world.writers.files import write_json
 
 FORMAT_VERSION = 1
 MARKER = "world.json"
 # each module has IMAGE_SIZE, FRAME_INTERVAL_S, SPLITS, write_frame(folder, capture) and
-# finish(folder, records, image_size); one that can only hold so many scenes also has most_scenes(split)
+# finish(folder, records, image_size); one that can only hold so many scenes also has most_scenes(split), and
+# one whose scenes are no towns its own build_scene(seed, number) and Capture
 FORMATS = {
     "simbev": "omma.world.writers.simbev",
     "simbev-seed": "omma.world.writers.simbev_seed",
     "simbev-cvt": "omma.world.writers.simbev_cvt",
     "nuscenes": "omma.world.writers.nuscenes",
     "bev-dirs": "omma.world.writers.bev_dirs",
+    "rgbd-nyu": "omma.world.writers.rgbd_nyu",
+    "rgbd-kitti": "omma.world.writers.rgbd_kitti",
 }
 _FRAMES_PER_UNIT = 8
 
@@ -203,19 +205,21 @@ def _use_one_thread() -> None:
 
 
 def _write_unit(unit: _Unit) -> list[Any]:
-    writer, scene = _writer(unit.format), _scene(unit.seed, unit.scene)
+    writer = _writer(unit.format)
+    scene = _scene(getattr(writer, "build_scene", build_scene), unit.seed, unit.scene)
+    capture = getattr(writer, "Capture", Capture)
     return [
         writer.write_frame(
             unit.folder,
-            Capture(scene, unit.seed, unit.split, frame, frame * unit.frame_interval_s, unit.image_size),
+            capture(scene, unit.seed, unit.split, frame, frame * unit.frame_interval_s, unit.image_size),
         )
         for frame in unit.frames
     ]
 
 
 @lru_cache(maxsize=1)
-def _scene(seed: int, number: int) -> Scene:
-    return build_scene(seed, number)
+def _scene(make: Callable[[int, int], Any], seed: int, number: int) -> Any:
+    return make(seed, number)
 
 
 def _refuse_used(out: Path, force: bool) -> None:

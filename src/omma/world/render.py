@@ -126,7 +126,7 @@ class Renderer:
             colour = self._thing(rays, hits, (things, material[~ground]), pixel_rad)
             radiance[:, things] = self._hazy(colour, rays.distance)
         radiance *= self._exposure
-        return Samples(_displayed(radiance), hits.distance, classes, instances)
+        return Samples(displayed(radiance), hits.distance, classes, instances)
 
     def _hazy(self, colour: Float, distance: Float) -> Float:
         clear = np.exp(distance * np.float32(-1 / self._daylight.haze_m))
@@ -155,7 +155,7 @@ class Renderer:
     ) -> Float:
         index, material = which
         face, weights = hits.face[index], (hits.u[index], hits.v[index])
-        normal = _interpolated(self.snapshot.pick("normals", face), weights)
+        normal = interpolated(self.snapshot.pick("normals", face), weights)
         towards = _dot(normal, rays.view)
         normal *= -np.sign(towards) / np.sqrt(_dot(normal, normal))
         albedo = np.ascontiguousarray(self.snapshot.pick("albedo", face).T)
@@ -196,7 +196,7 @@ class Renderer:
         (face, (u, v)), (material, albedo, mirror) = spot, surface
         walls = np.flatnonzero(material == Material.FACADE)
         if len(walls):
-            bays = _interpolated(self.snapshot.pick("texture", face[walls]), (u[walls], v[walls]))
+            bays = interpolated(self.snapshot.pick("texture", face[walls]), (u[walls], v[walls]))
             width = rays.distance[walls] * (pixel_rad / np.float32(2.5))
             albedo[:, walls], mirror[walls] = facade(bays, albedo.take(walls, 1), width)
         leaves = np.flatnonzero(material == Material.FOLIAGE)
@@ -243,14 +243,14 @@ def _dot(a: Float, b: Float) -> Float:
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-def _interpolated(corners: Float, weights: tuple[Float, Float]) -> Float:
+def interpolated(corners: Float, weights: tuple[Float, Float]) -> Float:
     """(3, N) of corner values (N, corner, 3) at barycentric weights of the second and third corner."""
     values = np.ascontiguousarray(corners.transpose(1, 2, 0))
     first = values[0]
     return first + (values[1] - first) * weights[0] + (values[2] - first) * weights[1]
 
 
-def _displayed(radiance: Float) -> Float:
+def displayed(radiance: Float) -> Float:
     """(N, 3) display values 0 to 255 of exposed linear radiance (3, N): a filmic curve and the sRGB gamma."""
     steps = np.clip(radiance * np.float32(1024), 0, 8191).astype(np.int16)
     return _TONE.take(np.ascontiguousarray(steps.T))

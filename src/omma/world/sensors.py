@@ -15,7 +15,7 @@ from omma.world.render import Renderer
 from omma.world.scene import Snapshot
 
 # where inside a pixel the extra rays of an edge pixel go
-_SUBPIXELS = np.float32([(-0.33, 0.33), (-0.2, 0.2)])  # (u, v), one column a ray
+SUBPIXELS = np.float32([(-0.33, 0.33), (-0.2, 0.2)])  # (u, v), one column a ray
 
 _EDGE_STEP = 22  # display levels
 _VISIBILITY_POINTS = 40
@@ -105,15 +105,15 @@ def take_picture(renderer: Renderer, camera: PinholeCamera, rng: np.random.Gener
     directions, cosine = camera.rays(uv)
     samples = renderer.see(origin, directions, pixel_rad, moving)
     rgb = samples.rgb
-    edges = np.flatnonzero(_edges(rgb.reshape(*shape, 3)))
+    edges = np.flatnonzero(edge_pixels(rgb.reshape(*shape, 3)))
     if len(edges):
-        extra = (uv[:, None, edges] + _SUBPIXELS[:, :, None]).reshape(2, -1)
+        extra = (uv[:, None, edges] + SUBPIXELS[:, :, None]).reshape(2, -1)
         finer = renderer.see(
-            origin, camera.rays(extra)[0], pixel_rad / 2, np.tile(moving[edges], _SUBPIXELS.shape[1])
+            origin, camera.rays(extra)[0], pixel_rad / 2, np.tile(moving[edges], SUBPIXELS.shape[1])
         )
-        rgb[edges] = (rgb[edges] + finer.rgb.reshape(-1, len(edges), 3).sum(0)) / (1 + _SUBPIXELS.shape[1])
+        rgb[edges] = (rgb[edges] + finer.rgb.reshape(-1, len(edges), 3).sum(0)) / (1 + SUBPIXELS.shape[1])
     return Picture(
-        _exposed(rgb.reshape(*shape, 3), rng),
+        exposed(rgb.reshape(*shape, 3), rng),
         (samples.distance_m * cosine).reshape(shape),
         samples.class_index.reshape(shape),
         samples.instance.reshape(shape),
@@ -227,7 +227,7 @@ def _clipped(corners: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([corners[corners[:, 2] >= _NEAR_M], start + share[:, None] * (end - start)])
 
 
-def _edges(rgb: Float) -> NDArray[np.bool_]:
+def edge_pixels(rgb: Float) -> NDArray[np.bool_]:
     """(H W,) whether a pixel of a picture (H, W, 3) differs clearly in brightness from a neighbour."""
     grey = rgb @ np.float32((0.3, 0.59, 0.11))
     edge = np.zeros(grey.shape, bool)
@@ -239,7 +239,8 @@ def _edges(rgb: Float) -> NDArray[np.bool_]:
     return edge.ravel()
 
 
-def _exposed(rgb: Float, rng: np.random.Generator) -> NDArray[np.uint8]:
+def exposed(rgb: Float, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Display values (H, W, 3) as a sensor gives them: slight exposure error and noise, 8 bits."""
     gain = np.float32(np.exp(rng.normal(0, 0.035)))
     noise = rng.standard_normal(rgb.shape, np.float32)
     noisy = rgb * gain + noise * (np.float32(1.0) + np.float32(0.006) * rgb)
