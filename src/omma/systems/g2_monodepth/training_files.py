@@ -1,0 +1,145 @@
+"""Training files under the guide's names, checkpoint_epochNNN.pth; the official epoch_N.pth is read too.
+
+Spec sections 2 (R19 to R21) and 8. Epochs in the guide's files count from 0.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from omma.engine.adopt import ForeignTraining
+from omma.engine.checkpoint import TrainingState
+from omma.engine.task import Task
+from omma.errors import CheckpointError
+from omma.systems.g2_monodepth.convert import CONTAINERS, from_reference, published_name, reference_state
+from omma.systems.g2_monodepth.keys import CLASSIFIER
+
+BEST, FINAL = "checkpoint_best.pth", "checkpoint_final.pth"
+_OPTIMIZERS = ("optimizer_state_dict", "optimizer", "optimizer_states")  # the guide's, official, Lightning's
+_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def write_training_file(folder: Path, task: Task, state: TrainingState) -> Path:
+    """Write what the guide's program would have written; delete older files than the recipe keeps.
+
+    Args:
+        folder: where the file goes.
+        task: with the weights to write.
+        state: kind of save, step, epoch, last metrics and the optimiser's state.
+
+    Returns:
+        the file: checkpoint_epoch<last finished epoch>.pth, checkpoint_best.pth or checkpoint_final.pth.
+    """
+    weights = reference_state(task.model)
+    optimizer = _to_their_order(state.optimizer, weights, task)
+    epoch = state.epoch - 1
+    rates = [float(group["lr"]) for group in optimizer["param_groups"]]
+    content = {
+        "epoch": epoch,
+        "model_state_dict": weights,
+        "optimizer_state_dict": optimizer,
+        "scheduler_state_dict": {
+            "last_epoch": state.epoch,
+            "_step_count": state.epoch + 1,
+            "_last_lr": rates,
+        },
+        "config": task.config.as_dict(),
+        "step": state.step,
+    }
+    names = {"best": BEST, "final": FINAL}
+    file = folder / names.get(state.kind, f"checkpoint_epoch{max(epoch, 0):03d}.pth")
+    unfinished = file.with_name(f".{file.name}.tmp")
+    torch.save(content, unfinished)
+    os.replace(unfinished, file)  # noqa: PTH105  replaces on Windows too
+    for old in sorted(folder.glob("checkpoint_epoch*.pth"))[: -task.config.save.keep_last]:
+        old.unlink()
+    return file
+
+
+def read_training_file(content: Mapping[str, Any], task: Task) -> ForeignTraining:
+    """A training of the original program, of the guide's or of Lightning, to be continued.
+
+    Args:
+        content: what the file holds.
+        task: whose parameters the optimiser's state is put in the order of.
+
+    Raises:
+        CheckpointError: the file holds weights only, or of another network.
+    """
+    key = next((key for key in _OPTIMIZERS if key in content), None)
+    optimizer = content[key] if key else {}
+    optimizer = optimizer[0] if isinstance(optimizer, list) and optimizer else optimizer
+    step = _step(content, optimizer.get("state", {})) if isinstance(optimizer, Mapping) else None
+    if step is None:
+        raise CheckpointError(
+            "the file has no optimiser's state or steps, so its training cannot be continued",
+            "--init FILE starts a new training from its weights",
+        )
+    weights = from_reference(content)
+    missing = [name for name in task.model.state_dict() if name not in weights]
+    if missing:
+        raise CheckpointError(
+            f"the file has no weights for {len(missing)} tensors of this network, first {missing[0]}",
+            "give the recipe that it was trained with",
+        )
+    return ForeignTraining(weights, _moments(content, optimizer["state"], task), step)
+
+
+def _step(content: Mapping[str, Any], moments: Mapping[int, Mapping[str, Any]]) -> int | None:
+    """Optimiser steps finished: said by the file, else counted by Adam."""
+    for key in ("step", "global_step"):
+        if key in content:
+            return int(content[key])
+    counts = [int(of_parameter["step"]) for of_parameter in moments.values() if "step" in of_parameter]
+    return max(counts, default=None)
+
+
+def _trainable(task: Task) -> dict[str, Tensor]:
+    """Parameters of the network under our names, in the optimiser's order."""
+    return {name.removeprefix("model."): p for name, p in task.named_parameters() if p.requires_grad}
+
+
+def _their_indices(names: list[str], task: Task) -> list[int]:
+    """For each of our trainable parameters, its number among the original network's parameters."""
+    number = {name: index for index, name in enumerate(names)}
+    return [number[published_name(task.model, name)] for name in _trainable(task)]
+
+
+def _to_their_order(
+    optimizer: Mapping[str, Any], weights: Mapping[str, Tensor], task: Task
+) -> dict[str, Any]:
+    """The optimiser's state under the original network's parameter numbers, in one group as there."""
+    names = [name for name in weights if not name.endswith(_BUFFERS)]
+    indices = _their_indices(names, task)
+    state = {indices[ours]: moments for ours, moments in optimizer["state"].items()}
+    group = {**optimizer["param_groups"][0], "params": list(range(len(names)))}
+    group.pop("initial_lr", None)
+    return {"state": state, "param_groups": [group]}
+
+
+def _moments(
+    content: Mapping[str, Any], saved: Mapping[int, Mapping[str, Tensor]], task: Task
+) -> list[dict[str, Tensor]]:
+    """The optimiser's state for each of our parameters; empty unless it is there for all of them."""
+    indices = _their_indices(_parameter_names(content, task.model), task)
+    moments = []
+    for index, parameter in zip(indices, _trainable(task).values(), strict=True):
+        of_parameter = dict(saved.get(index, {}))
+        if "exp_avg" not in of_parameter or of_parameter["exp_avg"].shape != parameter.shape:
+            return []
+        moments.append(of_parameter)
+    return moments
+
+
+def _parameter_names(content: Mapping[str, Any], model: nn.Module) -> list[str]:
+    """Published names of the file's parameters, in its order."""
+    stored = next(content[key] for key in CONTAINERS if key in content)
+    ours = iter(from_reference({key: value for key, value in stored.items() if CLASSIFIER not in key}))
+    names = [key if CLASSIFIER in key else published_name(model, next(ours)) for key in stored]
+    return [name for name in names if not name.endswith(_BUFFERS)]
