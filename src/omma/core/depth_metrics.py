@@ -81,7 +81,8 @@ def metrics_of_sums(sums: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[n
     """
     count = np.where(sums["count"] > 0, sums["count"], np.nan)
     mean = {name: values / count for name, values in sums.items()}
-    variance = np.maximum(mean["log_square"] - mean["log"] ** 2, 0.0)
+    with np.errstate(invalid="ignore"):  # infinite logarithms of predictions that were not raised
+        variance = np.maximum(mean["log_square"] - mean["log"] ** 2, 0.0)
     return {
         "rmse": np.sqrt(mean["square"]),
         "mae": mean["absolute"],

@@ -15,6 +15,7 @@ from omma.data.formats.nuscenes import CAMERAS, LIDAR, Record, Tables, read_lida
 from omma.data.formats.nuscenes_depth import points_in_camera, project_depth
 from omma.data.formats.nuscenes_splits import official_scenes
 from omma.data.formats.rgbd import Depth, ImageFile, RgbdFrame
+from omma.data.io import image_size
 from omma.errors import DataError
 
 MAX_DEPTH_M = 80.0
@@ -30,14 +31,14 @@ class LidarDepth:
         mountings: mounting and vehicle's pose of the LiDAR, then of the camera, each (4, 4): ego_T_lidar,
             global_T_ego at its time, ego_T_cam, global_T_ego at its time.
         intrinsics: (3, 3) in pixels of the image.
-        size: (H, W) of the image.
+        image: file of the image; its header gives the size.
         max_depth_m: farthest depth kept.
     """
 
     path: Path
     mountings: tuple[NDArray[np.float64], ...]
     intrinsics: NDArray[np.float64]
-    size: tuple[int, int]
+    image: Path
     max_depth_m: float
 
     def read(self) -> Depth:
@@ -45,7 +46,8 @@ class LidarDepth:
         ego_T_lidar, at_lidar, ego_T_cam, at_camera = self.mountings
         points = read_lidar(self.path)[:, :3]
         in_camera = points_in_camera(points, ego_T_lidar, (at_lidar, at_camera), ego_T_cam)
-        return project_depth(in_camera, self.intrinsics, self.size, self.size, max_depth=self.max_depth_m)
+        size = image_size(self.image)
+        return project_depth(in_camera, self.intrinsics, size, size, max_depth=self.max_depth_m)
 
     @property
     def files(self) -> Sequence[Path]:
@@ -103,7 +105,7 @@ def _frame(tables: Tables, camera: Record, lidar: Record, max_depth_m: float) ->
             path=tables.root / lidar["filename"],
             mountings=tuple(_pose(record) for record in records),
             intrinsics=intrinsics,
-            size=(camera["height"], camera["width"]),
+            image=tables.root / camera["filename"],
             max_depth_m=max_depth_m,
         ),
         max_depth_m=max_depth_m,

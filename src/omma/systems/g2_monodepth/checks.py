@@ -1,0 +1,166 @@
+"""What is checked about depths before training: units, range, coverage, measured input against truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omma.data.formats.rgbd import Depth
+from omma.errors import Finding
+
+# By what depths are too large, and how that comes about. The inverse mistake makes them too small.
+_MISTAKES = {
+    1000.0: "factor 1000: millimetres are read as metres; set data.units_per_metre to 1000",
+    256.0: "factor 256: KITTI's coding is read as metres; set data.units_per_metre to 256",
+    1000 / 256: "factor 3.9: millimetres are read with 256; set data.units_per_metre to 1000",
+    256 / 1000: "factor 0.256: KITTI's coding is read with 1000; set data.units_per_metre to 256",
+    5.0: "factor 5: TUM's coding is read with 1000; set data.units_per_metre to 5000",
+    1 / 1000: "factor 1/1000: metres are read as millimetres; set data.units_per_metre to 1",
+    1 / 256: "factor 1/256: metres are read with 256; set data.units_per_metre to 1",
+}
+_USUAL_REACH = (0.2, 1.0)  # of max_depth, where the 99th percentile of depths lies in ordinary data
+_TYPICAL_REACH = 0.5
+_CERTAINLY_SMALL = 0.02
+_SAME_RATIO = 0.15  # a ratio this close to a mistake's factor is that mistake
+_RATIO_RANGE = (0.8, 1.25)
+_EQUAL, _MOST, _DENSE = 1e-4, 0.99, 0.9
+_FEW, _SHIFT = 0.001, 4.0
+
+
+def name_factor(depth_m: NDArray[np.floating], max_depth_m: float) -> str:
+    """The mistake in the units that would explain known depths (P,), with its mending; empty if none does."""
+    reach = float(np.percentile(depth_m, 99)) / max_depth_m
+    low, high = _USUAL_REACH
+    fitting = [factor for factor in _MISTAKES if low <= reach / factor <= high]
+    if not fitting:
+        return ""
+    best = min(fitting, key=lambda factor: abs(np.log(reach / factor / _TYPICAL_REACH)))
+    return _MISTAKES[best]
+
+
+def check_units(depths_m: Sequence[Depth], max_depth_m: float) -> Finding:
+    """Whether depths are in metres and fit max_depth.
+
+    Args:
+        depths_m: (H, W) of some pictures, 0 where unknown, before anything is cut off.
+        max_depth_m: depth that counts as 1 when normalised.
+    """
+    known = np.concatenate([depth[depth > 0].ravel() for depth in depths_m])
+    if not known.size:
+        return Finding(
+            "error",
+            "no depth is known in the pictures looked at",
+            f"{len(depths_m)} pictures",
+            "0 is unknown",
+        )
+    low, middle, high = (float(value) for value in np.percentile(known, (1, 50, 99)))
+    above = float((known > max_depth_m).mean())
+    evidence = (
+        f"{len(depths_m)} pictures: 1 % below {low:.3g} m, median {middle:.3g} m, 1 % above {high:.3g} m, "
+        f"largest {known.max():.3g} m; max_depth {max_depth_m:g} m"
+    )
+    mistake = name_factor(known, max_depth_m)
+    if high > max_depth_m:
+        title = f"{100 * above:.0f} % of depths exceed max_depth"
+        return Finding("error", title, evidence, mistake or "raise data.max_depth; such depths do not count")
+    if high < _CERTAINLY_SMALL * max_depth_m:
+        title = f"depths reach only {high:.3g} m"
+        return Finding("error", title, evidence, mistake or "lower data.max_depth, or mend the units")
+    if high < _USUAL_REACH[0] * max_depth_m:
+        title = f"depths use only {100 * high / max_depth_m:.0f} % of max_depth"
+        lower = "lower data.max_depth"
+        return Finding("warning", title, evidence, f"{lower}, or else: {mistake}" if mistake else lower)
+    if above:
+        title = f"{100 * above:.2g} % of depths exceed max_depth and do not count"
+        return Finding("info", title, evidence, "raise data.max_depth if they matter")
+    return Finding("ok", "depths are in metres and fit max_depth", evidence)
+
+
+def check_coverage(depths_m: Sequence[Depth], names: Sequence[str]) -> Finding:
+    """Whether every picture has known depth.
+
+    Args:
+        depths_m: (H, W) of some pictures, 0 where unknown.
+        names: of the pictures.
+    """
+    shares = np.array([(depth > 0).mean() for depth in depths_m])
+    evidence = (
+        f"{len(shares)} pictures: {100 * shares.min():.1f} to {100 * shares.max():.1f} % of pixels are known"
+    )
+    empty = [name for name, share in zip(names, shares, strict=True) if not share]
+    if empty:
+        return Finding(
+            "error",
+            f"{len(empty)} of {len(names)} pictures have no known depth, first {empty[0]}",
+            evidence,
+            "leave them out, or write their depth again",
+        )
+    if shares.max() < _FEW:
+        return Finding("warning", "hardly any depth is known", evidence, "check how depths were projected")
+    return Finding("ok", "all pictures have known depth", evidence)
+
+
+def check_measured(raws_m: Sequence[Depth], depths_m: Sequence[Depth]) -> Finding:
+    """Whether measured input depth has the units of the true depth and is not the true depth itself.
+
+    Args:
+        raws_m: (H, W) input depths of some pictures, 0 where unknown.
+        depths_m: (H, W) true depths of the same pictures.
+    """
+    common = [(raw > 0) & (depth > 0) for raw, depth in zip(raws_m, depths_m, strict=True)]
+    raw = np.concatenate([values[both] for values, both in zip(raws_m, common, strict=True)])
+    true = np.concatenate([values[both] for values, both in zip(depths_m, common, strict=True)])
+    if not raw.size:
+        fix = "check that both belong to the same pictures"
+        return Finding("warning", "input depth and true depth share no pixel", f"{len(common)} pictures", fix)
+    ratio = float(np.median(raw / true))
+    equal = float((np.abs(raw - true) <= _EQUAL * true).mean())
+    covered = raw.size / max(1, sum(int((depth > 0).sum()) for depth in depths_m))
+    evidence = (
+        f"{len(common)} pictures, {raw.size} shared pixels ({100 * covered:.0f} % of the true depth): median "
+        f"of input / true {ratio:.3g}, equal at {100 * equal:.1f} %"
+    )
+    for factor, text in _MISTAKES.items():
+        if abs(np.log(ratio / factor)) < _SAME_RATIO:
+            name, _, how = text.partition(": ")
+            fix = f"input or true depth has the wrong units; as for the input, {how}"
+            return Finding("error", f"input depth is off by {name}", evidence, fix)
+    if not _RATIO_RANGE[0] < ratio < _RATIO_RANGE[1]:
+        return Finding(
+            "warning", "input depth does not agree with true depth", evidence, "check units and pairing"
+        )
+    if equal > _MOST and covered > _DENSE:
+        fix = "raw/ must hold the sensor's own depth; take it away to have input made from the true depth"
+        return Finding("error", "input depth is the true depth itself", evidence, fix)
+    if equal > _MOST:
+        fix = "scores at these pixels are no test; look at the error far from the given points"
+        return Finding("warning", "input depths are picked from the true depth", evidence, fix)
+    return Finding("ok", "input depth agrees with true depth and is not a copy", evidence)
+
+
+def check_sparsity(train_shares: Sequence[float], val_shares: Sequence[float]) -> Finding:
+    """Whether training sees input depth as sparse as validation has it.
+
+    Args:
+        train_shares: share of pixels with input depth in some training samples.
+        val_shares: the same in validation.
+    """
+    train, val = np.asarray(train_shares), np.asarray(val_shares)
+    given = train[train > 0]
+    evidence = (
+        f"{len(train)} training samples: {100 * train.min():.2g} to {100 * train.max():.2g} % of pixels "
+        f"given, {int((train == 0).sum())} without any; {len(val)} validation samples: "
+        f"{100 * val.min():.2g} to {100 * val.max():.2g} %"
+    )
+    fix = "set data.pattern to what the network will be given, such as 0.5*uniform:1%+0.5*lidar"
+    if (val == 0).any() and not (train == 0).any():
+        return Finding(
+            "warning", "validation has pictures without input depth, training has none", evidence, fix
+        )
+    lowest, highest = (given.min() / _SHIFT, given.max() * _SHIFT) if given.size else (np.inf, 0.0)
+    strange = ((val > 0) & ((val < lowest) | (val > highest))).any()
+    if strange:
+        return Finding("warning", "validation is of a sparsity that training never sees", evidence, fix)
+    return Finding("ok", "training covers the sparsity of validation", evidence)

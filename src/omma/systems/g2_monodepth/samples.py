@@ -1,0 +1,269 @@
+"""RGB-D samples: a picture, its true depth and the input depth, all a function of (seed, epoch, index)."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from omma.data.dataset import Sample, Samples
+from omma.data.formats.rgbd import Colour, Depth, RgbdFrame
+from omma.errors import DataError
+from omma.systems.g2_monodepth.changes import (
+    DepthResize,
+    Size,
+    central_window,
+    changed_intrinsics,
+    crop_resize_colour,
+    crop_resize_depth,
+    draw_window,
+    jitter_colours,
+)
+from omma.systems.g2_monodepth.checks import name_factor
+from omma.systems.g2_monodepth.degrade import Degradation, draw_relocation, make_raw, only_pattern
+
+_RULE = 20260  # of validation input: the same in every run, whatever its seed
+
+
+class RgbdSamples(Samples):
+    """What both halves share: reading, checking, and the tensors of a sample.
+
+    A sample holds token, dataset and pattern (text); rgb (3, H, W) uint8; depth (true) and point (given),
+    each (1, H, W) float32 normalised by max_depth, 0 where unknown; hole_point (1, H, W) float32, 1 where
+    point is above 0; max_depth () float32 metres; intrinsics (3, 3) float32 of these pixels, NaN if unknown.
+
+    Args:
+        frames: what to read.
+        size: (H, W) of the samples; None keeps each picture's own (batches of one).
+    """
+
+    def __init__(self, frames: Sequence[RgbdFrame], size: Size | None) -> None:
+        self.frames, self.size = list(frames), size
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def name(self, index: int) -> str:
+        """See Samples."""
+        return self.frames[index].token
+
+    def files(self) -> list[Path]:
+        """See Samples."""
+        return sorted({file for frame in self.frames for file in frame.files})
+
+    def load(self, index: int, rng: np.random.Generator) -> Sample:
+        """See Samples; an error also names the sample."""
+        try:
+            return self._load(index, rng)
+        except DataError as error:
+            raise DataError(f"{error.message} (sample {self.name(index)})", error.hint) from None
+
+    def _load(self, index: int, rng: np.random.Generator) -> Sample:
+        raise NotImplementedError
+
+
+class TrainingSamples(RgbdSamples):
+    """Samples with random crops, mirroring, colours, and made or measured input depth.
+
+    Args:
+        frames: with true depth.
+        size: (H, W).
+        degradation: how input depth is made; a frame with measured input depth keeps that as it is.
+        depth_resize: see `crop_resize_depth`.
+        hue: random hues too.
+        measured: take measured input depth where a frame has it; False makes it from the true depth.
+    """
+
+    def __init__(
+        self,
+        frames: Sequence[RgbdFrame],
+        size: Size,
+        *,
+        degradation: Degradation,
+        depth_resize: DepthResize = "auto",
+        hue: bool = False,
+        measured: bool = True,
+    ) -> None:
+        super().__init__(frames, size)
+        self.degradation, self.depth_resize = degradation, depth_resize
+        self.hue, self.measured = hue, measured
+
+    def _load(self, index: int, rng: np.random.Generator) -> Sample:
+        frame = self.frames[index]
+        image, depth, raw = read_arrays(frame, measured=self.measured)
+        if not depth.any():
+            raise DataError(
+                f"{_depth_file(frame)}: no depth is known in it, all are 0",
+                "leave the picture out, or write its depth again",
+            )
+        size = self._size(frame, image)
+        window = draw_window(rng, image.shape[:2], size)
+        mirrored = bool(rng.integers(0, 2))
+        image = jitter_colours(crop_resize_colour(image, window, size), rng, hue=self.hue)
+        maps = [
+            crop_resize_depth(map_, window, size, self.depth_resize)
+            for map_ in (depth, raw)
+            if map_ is not None
+        ]
+        if mirrored:
+            image, maps = image[:, ::-1], [map_[:, ::-1] for map_ in maps]
+        if self.degradation.relocate:
+            factor = np.float32(draw_relocation(maps[0], rng))
+            maps = [map_ * factor for map_ in maps]
+        given = maps[1] if raw is not None else make_raw(maps[0], image, self.degradation, rng)
+        pattern = "measured" if raw is not None else self.degradation.pattern
+        intrinsics = _intrinsics(frame, window, size, mirrored=mirrored)
+        return _sample(frame, pattern, (image, maps[0], given), intrinsics)
+
+    def _size(self, frame: RgbdFrame, image: Colour) -> Size:
+        assert self.size is not None
+        if any(whole < part for whole, part in zip(image.shape, self.size, strict=False)):
+            raise DataError(
+                f"{frame.image.files[0]}: the picture is {image.shape[0]} x {image.shape[1]}, smaller than "
+                f"the crop of {self.size[0]} x {self.size[1]}",
+                "set data.image_size to at most the size of the smallest picture, or leave it out",
+            )
+        return self.size
+
+
+class ValidationSamples(RgbdSamples):
+    """Samples whose input depth is the same in every epoch and run: each picture with each pattern.
+
+    Sample i shows picture i // P with pattern i % P of P patterns. Pictures are cut in the middle to the
+    aspect of `size`; depths take the nearest pixel.
+
+    Args:
+        frames: with true depth, or, for prediction, without.
+        size: (H, W); None keeps each picture's own.
+        patterns: sparsity patterns; "measured" takes the input depth that belongs to the frame.
+    """
+
+    def __init__(self, frames: Sequence[RgbdFrame], size: Size | None, *, patterns: Sequence[str]) -> None:
+        super().__init__(frames, size)
+        self.patterns = tuple(patterns)
+
+    def __len__(self) -> int:
+        return len(self.frames) * len(self.patterns)
+
+    def name(self, index: int) -> str:
+        """See Samples; with several patterns TOKEN@PATTERN."""
+        token, pattern = self.frames[index // len(self.patterns)].token, self.pattern(index)
+        return token if len(self.patterns) == 1 else f"{token}@{pattern}"
+
+    def pattern(self, index: int) -> str:
+        """The pattern of a sample."""
+        return self.patterns[index % len(self.patterns)]
+
+    def _load(self, index: int, rng: np.random.Generator) -> Sample:
+        frame, pattern = self.frames[index // len(self.patterns)], self.pattern(index)
+        image, depth, raw = read_arrays(frame, measured=pattern == "measured")
+        size = self.size or (image.shape[0], image.shape[1])
+        window = central_window(image.shape[:2], size)
+        image = crop_resize_colour(image, window, size)
+        depth = crop_resize_depth(depth, window, size, "nearest")
+        if raw is not None:
+            given = crop_resize_depth(raw, window, size, "nearest")
+        elif pattern == "measured":
+            given = np.zeros_like(depth)
+        else:
+            fixed = np.random.default_rng([_RULE, zlib.crc32(f"{frame.token}@{pattern}".encode())])
+            given = make_raw(depth, image, only_pattern(pattern), fixed)
+        sample = _sample(frame, pattern, (image, depth, given), _intrinsics(frame, window, size))
+        return sample | {"token": self.name(index)}
+
+
+def read_arrays(frame: RgbdFrame, *, measured: bool) -> tuple[Colour, Depth, Depth | None]:
+    """Picture (H, W, 3) uint8, true depth and measured input depth (H, W), normalised by max_depth.
+
+    True depth is 0 everywhere where the frame has none. Depths beyond max_depth count as unknown.
+
+    Args:
+        frame: what to read.
+        measured: whether to read measured input depth, where the frame has it.
+
+    Raises:
+        DataError: a file is missing, damaged or not of the picture's size.
+    """
+    image = frame.image.read()
+    maps: list[Depth | None] = [np.zeros(image.shape[:2], np.float32), None]
+    for place, source in enumerate((frame.depth, frame.raw if measured else None)):
+        if source is None:
+            continue
+        depth = source.read()
+        if depth.shape != image.shape[:2]:
+            raise DataError(
+                f"{source.files[0]}: depth is {depth.shape[0]} x {depth.shape[1]}, the picture "
+                f"{frame.image.files[0]} {image.shape[0]} x {image.shape[1]}",
+                "both must have one size: resize depth with the nearest neighbour, or register it",
+            )
+        maps[place] = _normalised(depth, frame.max_depth_m, source.files[0])
+    true = maps[0]
+    assert true is not None
+    return image, true, maps[1]
+
+
+def _normalised(depth: Depth, max_depth_m: float, path: Path) -> Depth:
+    scaled = depth / np.float32(max_depth_m)
+    if depth.any() and scaled[depth > 0].min() > 1:
+        raise DataError(
+            f"{path}: all depths exceed max_depth {max_depth_m:g} m, from {depth[depth > 0].min():g} to "
+            f"{depth.max():g} m",
+            name_factor(depth[depth > 0], max_depth_m) or "set data.max_depth to what the data set holds",
+        )
+    return np.where(scaled <= 1, scaled, np.float32(0))
+
+
+def _depth_file(frame: RgbdFrame) -> Path:
+    return frame.files[0] if frame.depth is None else frame.depth.files[0]
+
+
+def _intrinsics(
+    frame: RgbdFrame, window: tuple[int, int, int, int], size: Size, *, mirrored: bool = False
+) -> NDArray[np.float64]:
+    if frame.intrinsics is None:
+        return np.full((3, 3), np.nan)
+    return changed_intrinsics(frame.intrinsics, window, size, mirrored=mirrored)
+
+
+def _sample(
+    frame: RgbdFrame, pattern: str, arrays: tuple[Colour, Depth, Depth], intrinsics: NDArray[np.float64]
+) -> Sample:
+    image, depth, given = arrays
+    point = torch.from_numpy(np.ascontiguousarray(given, np.float32))[None]
+    return {
+        "token": frame.token,
+        "dataset": frame.dataset,
+        "pattern": pattern,
+        "rgb": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+        "depth": torch.from_numpy(np.ascontiguousarray(depth, np.float32))[None],
+        "point": point,
+        "hole_point": (point > 0).float(),
+        "max_depth": torch.tensor(frame.max_depth_m, dtype=torch.float32),
+        "intrinsics": torch.from_numpy(intrinsics.astype(np.float32)),
+    }
+
+
+def collate(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Stack the tensors of samples along a new first axis; texts become lists.
+
+    Raises:
+        DataError: pictures of a batch differ in size.
+    """
+    sizes = {tuple(sample["rgb"].shape[1:]) for sample in samples}
+    if len(sizes) > 1:
+        listed = ", ".join(f"{height} x {width}" for height, width in sorted(sizes))
+        raise DataError(
+            f"pictures of one batch have sizes {listed}, first {samples[0]['token']}",
+            "set data.image_size, or evaluate with batches of one",
+        )
+    return {
+        key: torch.stack([sample[key] for sample in samples])
+        if isinstance(value, torch.Tensor)
+        else [sample[key] for sample in samples]
+        for key, value in samples[0].items()
+    }
