@@ -312,6 +312,7 @@ def dual_head_losses(
         max_depth: what an integer part of 1 stands for.
         step: what a fractional part of 1 stands for.
     """
+    integer, fractional, gt = (at_least_float32(values) for values in (integer, fractional, gt))
     integer_gt, fractional_gt = split_depth(gt, max_depth, step=step)
     depth = integer * max_depth + fractional * step
     return (

@@ -1,8 +1,8 @@
 """Scale-preserving networks: SPNet (Wang-xjtu/SPNet, "V2Net") and PacGDC (Wang-xjtu/PacGDC).
 
 Successors of the UNet with the same inputs and outputs. ConvNeXt blocks (arXiv 2201.03545) have SP-Norm,
-which multiplies the features by a projection of their normalised form and so keeps their scale. PacGDC has the
-same blocks between other convolutions from one level to the next. Level i has (H, W) / 2^i pixels.
+which multiplies the features by a projection of their normalised form and so keeps their scale. PacGDC has
+the same blocks between other convolutions from one level to the next. Level i has (H, W) / 2^i pixels.
 """
 
 from __future__ import annotations
