@@ -10,16 +10,18 @@ from numpy.typing import NDArray
 from omma.data.formats.rgbd import Depth
 from omma.errors import Finding
 
-# By what depths are too large, and how that comes about. The inverse mistake makes them too small.
+# By what depths are too large, how that comes about, and the right number of units per metre.
 _MISTAKES = {
-    1000.0: "factor 1000: millimetres are read as metres; set data.units_per_metre to 1000",
-    256.0: "factor 256: KITTI's coding is read as metres; set data.units_per_metre to 256",
-    1000 / 256: "factor 3.9: millimetres are read with 256; set data.units_per_metre to 1000",
-    256 / 1000: "factor 0.256: KITTI's coding is read with 1000; set data.units_per_metre to 256",
-    5.0: "factor 5: TUM's coding is read with 1000; set data.units_per_metre to 5000",
-    1 / 1000: "factor 1/1000: metres are read as millimetres; set data.units_per_metre to 1",
-    1 / 256: "factor 1/256: metres are read with 256; set data.units_per_metre to 1",
+    1000.0: ("factor 1000: millimetres are read as metres", 1000),
+    256.0: ("factor 256: KITTI's coding is read as metres", 256),
+    5000.0: ("factor 5000: TUM's coding is read as metres", 5000),
+    1000 / 256: ("factor 3.9: millimetres are read with 256", 1000),
+    256 / 1000: ("factor 0.256: KITTI's coding is read with 1000", 256),
+    5.0: ("factor 5: TUM's coding is read with 1000", 5000),
+    1 / 1000: ("factor 1/1000: metres are read as millimetres", 1),
+    1 / 256: ("factor 1/256: metres are read with 256", 1),
 }
+_INDOOR_M, _INDOOR_UNITS, _OUTDOOR_UNITS = 20.0, 1000, 256  # what data of such a max_depth mostly have
 _USUAL_REACH = (0.2, 1.0)  # of max_depth, where the 99th percentile of depths lies in ordinary data
 _TYPICAL_REACH = 0.5
 _CERTAINLY_SMALL = 0.02
@@ -36,8 +38,13 @@ def name_factor(depth_m: NDArray[np.floating], max_depth_m: float) -> str:
     fitting = [factor for factor in _MISTAKES if low <= reach / factor <= high]
     if not fitting:
         return ""
-    best = min(fitting, key=lambda factor: abs(np.log(reach / factor / _TYPICAL_REACH)))
-    return _MISTAKES[best]
+    usual = _INDOOR_UNITS if max_depth_m <= _INDOOR_M else _OUTDOOR_UNITS
+
+    def doubt(factor: float) -> tuple[bool, float]:
+        return _MISTAKES[factor][1] != usual, abs(float(np.log(reach / factor / _TYPICAL_REACH)))
+
+    text, units = _MISTAKES[min(fitting, key=doubt)]
+    return f"{text}; set data.units_per_metre to {units}"
 
 
 def check_units(depths_m: Sequence[Depth], max_depth_m: float) -> Finding:
@@ -122,10 +129,10 @@ def check_measured(raws_m: Sequence[Depth], depths_m: Sequence[Depth]) -> Findin
         f"{len(common)} pictures, {raw.size} shared pixels ({100 * covered:.0f} % of the true depth): median "
         f"of input / true {ratio:.3g}, equal at {100 * equal:.1f} %"
     )
-    for factor, text in _MISTAKES.items():
+    for factor, (text, units) in _MISTAKES.items():
         if abs(np.log(ratio / factor)) < _SAME_RATIO:
             name, _, how = text.partition(": ")
-            fix = f"input or true depth has the wrong units; as for the input, {how}"
+            fix = f"input or true depth has the wrong units; if it is the input, {how}: its units are {units}"
             return Finding("error", f"input depth is off by {name}", evidence, fix)
     if not _RATIO_RANGE[0] < ratio < _RATIO_RANGE[1]:
         return Finding(
