@@ -284,7 +284,7 @@ class TestLosses:
 class TestTraining:
     """Three steps on a batch of a sample without depth, one with points and one with dense depth.
 
-    The derivative of an alpha is a sum over pixels that nearly cancel: 7e-6 off with one thread, 1e-7 with two.
+    An alpha's derivative is a sum over pixels that nearly cancel: 7e-6 off with one thread, 1e-7 with two.
     Adam makes steps of the learning rate, 2e-4, of the sign alone of such derivatives.
     """
 
