@@ -30,6 +30,7 @@ def test_split_folders(tmp_path: Path) -> None:
     write_pairs(tmp_path / "train", 3)
     write_pairs(tmp_path / "val", 2, first=7)
     note(tmp_path)
+    (tmp_path / "intrinsics.txt").write_text("60 0 32\n0 60 24\n0 0 1\n", encoding="utf-8")
     train, val = (rgbd_folders.read_frames(tmp_path, split) for split in ("train", "val"))
     assert [frame.token for frame in train] == ["train/000", "train/001", "train/002"]
     assert [frame.token for frame in val] == ["val/007", "val/008"]
@@ -39,6 +40,7 @@ def test_split_folders(tmp_path: Path) -> None:
     assert val[0].image.size() == image.shape[:2]
     assert val[0].max_depth_m == 10
     assert len(train[0].files) == 2
+    np.testing.assert_array_equal(train[0].intrinsics, [[60, 0, 32], [0, 60, 24], [0, 0, 1]])
 
 
 def test_full_scale_coding(tmp_path: Path) -> None:
@@ -143,6 +145,14 @@ def test_kitti(tmp_path: Path, images: str) -> None:
     np.testing.assert_allclose(frame.depth.read(), depth[20:], atol=2e-3)
     np.testing.assert_array_equal(frame.raw.read(), frame.depth.read())
     assert frame.image.size() == (40, 80)
+    assert frame.intrinsics is None
+    calibration = frame.image.path.parents[2] / "calib_cam_to_cam.txt"
+    calibration.write_text("S_rect_02: 80 60\nP_rect_02: 70 0 40 4 0 70 30 0 0 0 1 0\n", encoding="utf-8")
+    frame = rgbd_kitti.read_frames(tmp_path, "val", rows=40)[0]
+    np.testing.assert_array_equal(frame.intrinsics, [[70, 0, 40.5], [0, 70, 10.5], [0, 0, 1]])
+    calibration.write_text("P_rect_00: 1\n", encoding="utf-8")
+    with pytest.raises(DataError, match="has no line P_rect_02"):
+        rgbd_kitti.read_frames(tmp_path, "val")
     with pytest.raises(DataError, match="splits there are: val"):
         rgbd_kitti.read_frames(tmp_path, "train")
 
@@ -164,7 +174,7 @@ def test_kitti_selection(tmp_path: Path) -> None:
     matrix = folder / "intrinsics" / f"{stem.format('image')}.txt"
     matrix.write_text("70 0 40 0 70 30 0 0 1\n", encoding="utf-8")
     frame = rgbd_kitti.read_frames(tmp_path, "val_selection_cropped", rows=50)[0]
-    np.testing.assert_array_equal(frame.intrinsics, [[70, 0, 40], [0, 70, 20], [0, 0, 1]])
+    np.testing.assert_array_equal(frame.intrinsics, [[70, 0, 40.5], [0, 70, 20.5], [0, 0, 1]])
     assert frame.depth.read().shape == (50, 80)
     matrix.write_text("70 0 40", encoding="utf-8")
     with pytest.raises(DataError, match="3 numbers, expected 9"):

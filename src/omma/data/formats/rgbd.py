@@ -221,10 +221,19 @@ def read_intrinsics(path: Path) -> NDArray[np.float64]:
     Raises:
         DataError: the file is missing or holds something else.
     """
+    return parse_intrinsics(read_bytes(path).decode("utf-8", "replace"), str(path))
+
+
+def parse_intrinsics(text: str, where: str) -> NDArray[np.float64]:
+    """Camera matrix (3, 3) of 9 or 12 numbers, row by row; `where` is for messages.
+
+    Raises:
+        DataError: it is another text.
+    """
     try:
-        numbers = [float(word) for word in read_bytes(path).decode("utf-8").replace(",", " ").split()]
+        numbers = [float(word) for word in text.replace(",", " ").split()]
     except ValueError:
-        raise DataError(f"{path}: not a text of numbers") from None
+        raise DataError(f"{where}: not a text of numbers") from None
     if len(numbers) not in (9, 12):
-        raise DataError(f"{path}: holds {len(numbers)} numbers, expected 9 (3 x 3) or 12 (3 x 4)")
+        raise DataError(f"{where}: holds {len(numbers)} numbers, expected 9 (3 x 3) or 12 (3 x 4)")
     return np.array(numbers, np.float64).reshape(3, -1)[:, :3]

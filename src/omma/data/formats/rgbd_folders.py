@@ -4,7 +4,8 @@ Three forms: ROOT/{split}/{rgb,depth}/ (NYUv2 folders), ROOT/{rgb,depth}/ (one s
 ROOT/NAME/{rgb,depth}/ (the reference's RGBD_Datasets, several sets side by side). `raw/` beside them holds
 measured input depth. `rgbd.json` next to `rgb/`, or in ROOT, says what the numbers mean:
 {"units_per_metre": 1000, "max_depth": 10}. Instead of units_per_metre, "full_scale": true means that 65535 is
-max_depth, as the reference stores depth.
+max_depth, as the reference stores depth. `intrinsics.txt` in the same places, if there, is the camera of all
+pictures (3 x 3; pixel (0, 0) covers the interval from 0 to 1).
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from omma.data.formats.rgbd import (
     RgbdFrame,
     find_files,
     pair_by_stem,
+    read_intrinsics,
 )
 from omma.data.io import read_json
 from omma.errors import DataError
 
-RGB, DEPTH, RAW, NOTE = "rgb", "depth", "raw", "rgbd.json"
+RGB, DEPTH, RAW, NOTE, INTRINSICS = "rgb", "depth", "raw", "rgbd.json", "intrinsics.txt"
 FULL_SCALE = 65535.0
 _KEYS = {"units_per_metre", "max_depth", "full_scale"}
 
@@ -140,6 +142,8 @@ def _read_pair(folder: Path, root: Path, units: DepthUnits) -> list[RgbdFrame]:
             f"give every image one, or take {RAW}/ away",
         )
     name = folder.name if folder != root else root.name
+    camera = next((place for place in (folder / INTRINSICS, root / INTRINSICS) if place.is_file()), None)
+    intrinsics = None if camera is None else read_intrinsics(camera)
     prefix = f"{folder.name}/" if folder != root else ""
     return [
         RgbdFrame(
@@ -149,6 +153,7 @@ def _read_pair(folder: Path, root: Path, units: DepthUnits) -> list[RgbdFrame]:
             depth=DepthFile(depth, _file_units(depth, units)),
             max_depth_m=units.max_depth_m,
             raw=DepthFile(measured[stem], _file_units(measured[stem], units)) if measured else None,
+            intrinsics=intrinsics,
         )
         for stem, image, depth in pairs
     ]

@@ -3,7 +3,8 @@
 ROOT/{train,val}/DRIVE/proj_depth/{groundtruth,velodyne_raw}/image_0{2,3}/FRAME.png; the colour images lie
 beside them in ROOT/{train,val}/DRIVE/image_0X/data/ or in KITTI raw's ROOT/DATE/DRIVE/image_0X/data/. The
 selected validation set is ROOT[/depth_selection]/val_selection_cropped/ with image/, groundtruth_depth/ and
-velodyne_raw/.
+velodyne_raw/. Cameras come from `calib_cam_to_cam.txt` of the drive or of its date, where it is there, or from
+intrinsics/ of the selection. KITTI centres pixel (0, 0) on 0; here it covers 0 to 1.
 """
 
 from __future__ import annotations
@@ -13,11 +14,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from omma.data.formats.rgbd import KITTI, DepthFile, ImageFile, RgbdFrame, read_intrinsics
+from omma.data.formats.rgbd import (
+    KITTI,
+    DepthFile,
+    ImageFile,
+    RgbdFrame,
+    parse_intrinsics,
+    read_intrinsics,
+)
+from omma.data.io import read_bytes
 from omma.errors import DataError
 
 MAX_DEPTH_M = 100.0
 DATASET = "kitti"
+CALIBRATION = "calib_cam_to_cam.txt"
 CROP_ROWS = 352  # LiDAR does not reach the rows above
 SELECTION = "val_selection_cropped"
 SPLITS = ("train", "val", SELECTION)
@@ -69,14 +79,31 @@ def _frame(root: Path, split: str, truth: Path, how: tuple[float, int | None]) -
     raw = root / split / drive / _RAW / camera / truth.name
     if not raw.is_file():
         raise DataError(f"{raw}: no such file, the input depth of {truth.name}")
+    image = _find_image(root, split, drive, f"{camera}/data/{truth.stem}")
+    calibration = _calibration(image.parents[2], camera)
     return RgbdFrame(
         token=f"{drive}/{camera}/{truth.stem}",
         dataset=DATASET,
-        image=ImageFile(_find_image(root, split, drive, f"{camera}/data/{truth.stem}"), how[1]),
+        image=ImageFile(image, how[1]),
         depth=DepthFile(truth, KITTI, how[1]),
         max_depth_m=how[0],
         raw=DepthFile(raw, KITTI, how[1]),
+        intrinsics=None if calibration is None else _in_kept_rows(calibration, image, how[1]),
     )
+
+
+def _calibration(drive: Path, camera: str) -> NDArray[np.float64] | None:
+    """Camera matrix of a drive's rectified pictures, as KITTI writes it."""
+    file = next(
+        (folder / CALIBRATION for folder in (drive, drive.parent) if (folder / CALIBRATION).is_file()), None
+    )
+    if file is None:
+        return None
+    key = f"P_rect_{camera[-2:]}:"
+    for line in read_bytes(file).decode("utf-8", "replace").splitlines():
+        if line.startswith(key):
+            return parse_intrinsics(line[len(key) :], f"{file}, {key}")
+    raise DataError(f"{file}: has no line {key}")
 
 
 def _find_image(root: Path, split: str, drive: str, name: str) -> Path:
@@ -118,15 +145,16 @@ def _selected(root: Path, max_depth_m: float, rows: int | None) -> list[RgbdFram
                 depth=DepthFile(truth, KITTI, rows),
                 max_depth_m=max_depth_m,
                 raw=DepthFile(raw, KITTI, rows),
-                intrinsics=_cropped(matrix, image, rows) if matrix.is_file() else None,
+                intrinsics=_in_kept_rows(read_intrinsics(matrix), image, rows) if matrix.is_file() else None,
             )
         )
     return frames
 
 
-def _cropped(matrix: Path, image: Path, rows: int | None) -> NDArray[np.float64]:
-    """Camera matrix in pixels of the rows that are kept."""
-    intrinsics = read_intrinsics(matrix)
+def _in_kept_rows(intrinsics: NDArray[np.float64], image: Path, rows: int | None) -> NDArray[np.float64]:
+    """KITTI's camera matrix in pixels of the rows that are kept, pixel (0, 0) from 0 to 1."""
+    kept = intrinsics.copy()
+    kept[:2, 2] += 0.5
     if rows is not None:
-        intrinsics[1, 2] -= max(0, ImageFile(image).size()[0] - rows)
-    return intrinsics
+        kept[1, 2] -= max(0, ImageFile(image).size()[0] - rows)
+    return kept
