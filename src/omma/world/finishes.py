@@ -67,7 +67,7 @@ def finish(albedo: Float, texture: Float, pixel_m: Float) -> None:
 def _wood(albedo: Float, texture: Float, pixel_m: Float) -> Float:
     u, v, _ = texture
     grain = _noise(u * 1.5, v * 30) * _seen(pixel_m, 0.02) + 0.6 * _noise(u * 0.7 + 9, v * 8)
-    return albedo * (1 + 0.24 * grain)
+    return albedo * (1 + 0.13 * grain)
 
 
 def _planks(albedo: Float, texture: Float, pixel_m: Float) -> Float:
@@ -80,13 +80,12 @@ def _planks(albedo: Float, texture: Float, pixel_m: Float) -> Float:
     edge = np.minimum(edge, np.minimum(np.mod(u + shift, 1.3), 1.3 - np.mod(u + shift, 1.3)))
     gap = np.clip(1.4 - edge / np.maximum(0.0025, pixel_m), 0, 1) * np.minimum(0.0025 / pixel_m, 1)
     grain = _noise(u * 1.2 + tone * 40, v * 40) * _seen(pixel_m, 0.015)
-    return albedo * ((1 + 0.35 * tone + 0.2 * grain) * (1 - 0.7 * gap))
+    return albedo * ((1 + 0.3 * tone + 0.1 * grain) * (1 - 0.7 * gap))
 
 
 def _tiles(albedo: Float, texture: Float, pixel_m: Float) -> Float:
     side = 0.33
     u, v, _ = texture
-    edge = np.minimum(np.abs(np.mod(u, side) - side / 2), np.abs(np.mod(v, side) - side / 2))
     edge = side / 2 - np.maximum(np.abs(np.mod(u, side) - side / 2), np.abs(np.mod(v, side) - side / 2))
     line = np.clip(1.4 - edge / np.maximum(0.004, pixel_m), 0, 1) * np.minimum(0.004 / pixel_m, 1)
     tone = scatter(np.floor(u / side), np.floor(v / side), u * 0) - np.float32(0.5)
@@ -96,18 +95,22 @@ def _tiles(albedo: Float, texture: Float, pixel_m: Float) -> Float:
 
 def _cloth(albedo: Float, texture: Float, pixel_m: Float) -> Float:
     u, v, _ = texture
-    return albedo * (1 + 0.2 * _noise(u * 90, v * 90) * _seen(pixel_m, 0.006) + 0.08 * _noise(u * 6, v * 6))
+    return albedo * (
+        1 + 0.1 * _noise(u * 140, v * 140) * _seen(pixel_m, 0.006) + 0.025 * _noise(u * 5, v * 5)
+    )
 
 
 def _stripes(albedo: Float, texture: Float, pixel_m: Float) -> Float:
     u, v, _ = texture
     band = np.mod(np.floor(v / 0.055), 2) * _seen(pixel_m, 0.055)
-    return albedo * (0.75 + 0.7 * band + 0.08 * _noise(u * 60, v * 60) * _seen(pixel_m, 0.01))
+    return albedo * (0.8 + 0.4 * band + 0.04 * _noise(u * 140, v * 140) * _seen(pixel_m, 0.006))
 
 
 def _plaster(albedo: Float, texture: Float, pixel_m: Float) -> Float:
     u, v, _ = texture
-    return albedo * (1 + 0.02 * _noise(u * 2, v * 2) + 0.03 * _noise(u * 40, v * 40) * _seen(pixel_m, 0.02))
+    return albedo * (
+        1 + 0.012 * _noise(u * 1.5, v * 1.5) + 0.02 * _noise(u * 90, v * 90) * _seen(pixel_m, 0.01)
+    )
 
 
 def _rug(albedo: Float, texture: Float, pixel_m: Float) -> Float:
@@ -157,7 +160,7 @@ def outside(view: Float) -> Float:
     tops = 0.06 + 0.05 * _noise(yaw * 9, yaw * 0) + 0.02 * _noise(yaw * 60, view[2] * 30)
     rise = np.clip(view[2] * 1.5, 0, 1)
     sky = np.float32([[1.0], [1.05], [1.12]]) * (1.1 - 0.25 * rise)
-    trees = np.float32([[0.16], [0.22], [0.12]]) * (1 + 0.4 * _noise(yaw * 80, view[2] * 80))
+    trees = np.float32([[0.16], [0.22], [0.12]]) * (1 + 0.22 * _noise(yaw * 40, view[2] * 40))
     lawn = np.float32([[0.22], [0.28], [0.14]]) * np.ones_like(yaw)
     return np.where(view[2] > tops, sky, np.where(view[2] > -0.04, trees, lawn)).astype(np.float32)
 

@@ -18,6 +18,7 @@ FOCAL_PER_WIDTH = 0.81  # as of NYU's camera, 519 of 640 pixels
 FRAMES_A_STATION = 3  # then the camera goes elsewhere in the room
 _TRIES = 40
 _ROOMY_M = 0.35
+_PERSON_M = 1.6  # no nearer to people if it can be helped
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def _viewpoint(room: Room, rng: np.random.Generator) -> tuple[NDArray[np.float64
         target = room.targets[rng.integers(len(room.targets))]
         away = float(np.linalg.norm(target[:2] - eye[:2]))
         worth = min(room.clearance_m(eye[:2]), _ROOMY_M) * 6 + min(away, 3.2) - 2 * max(0.0, away - 4.5)
-        worth += rng.uniform(0, 0.6)
+        beside = [float(np.linalg.norm(who.room_T_person[:2, 3] - eye[:2])) for who in room.occupants]
+        worth += rng.uniform(0, 0.6) - 2 * max(0.0, _PERSON_M - min(beside, default=_PERSON_M))
         if worth > most:
             best, most = (eye, target), worth
     return best

@@ -21,11 +21,13 @@ from omma.world.rooms import Room
 from omma.world.sensors import SUBPIXELS, PinholeCamera, edge_pixels, exposed
 
 _GRID = 4  # pixels of a block in each direction
+_JITTER = np.float32(0.4)  # of a place: more gives grain, less gives bands
 _OPEN_M = 0.004  # rays start this far off the surface
 _SAME_PLANE_M = 0.02
 _PROBES = 600
 _KEY = 0.17  # mean brightness of a picture before the tone curve
 _LAMP_M = 0.16  # half width of a lamp
+_NEAR_M2 = 0.2  # lights are no nearer than this, squared, or single rays would sparkle
 _SUN_RAD = 0.006
 _SPREAD = np.array([0, 10, 5, 15, 12, 6, 9, 3, 2, 8, 7, 13, 14, 4, 11, 1])  # order of places in a block
 
@@ -102,7 +104,7 @@ class IndoorRenderer:
         light = alike.mean(direct, 1, range(-1, 3))
         bounced = alike.mean(alike.mean(bounced, 1, range(-1, 3)), _GRID, range(-1, 2))
         light += bounced
-        reflected = self._reflected(surface, bounced, rng)
+        reflected = alike.mean(self._reflected(surface, bounced, rng), 1, range(-1, 2))
         radiance = surface.albedo * light + reflected + surface.shine
         develop = _Development.of(radiance, surface.shine, light)
         rgb = develop(radiance)
@@ -164,7 +166,7 @@ class IndoorRenderer:
             some = np.flatnonzero(facing > 0)
             met = self._stops.cast(start.take(some, 1), way.take(some, 1)).distance
             clear = met > distance[some] - np.float32(_LAMP_M)
-            fall = facing[some] * clear / np.maximum(distance[some] ** 2, np.float32(0.05))
+            fall = facing[some] * clear / np.maximum(distance[some] ** 2, np.float32(_NEAR_M2))
             light[:, some] += np.float32(lamp.power)[:, None] * fall
         for number, corners in enumerate(room.windows):
             light += self._from_window(surface, start, corners, _strata(block + 3 + 7 * number, rng))
@@ -193,7 +195,7 @@ class IndoorRenderer:
         leaving = -(np.float32(inward / area) @ way)
         some = np.flatnonzero((facing > 0) & (leaving > 0))
         clear = ~self._stops.blocked(start.take(some, 1), way.take(some, 1))
-        fall = facing[some] * leaving[some] * clear / np.maximum(distance[some] ** 2, np.float32(0.05))
+        fall = facing[some] * leaving[some] * clear / np.maximum(distance[some] ** 2, np.float32(_NEAR_M2))
         light = np.zeros_like(start)
         tint = np.float32([[0.92], [1.0], [1.1]]) * np.where(way[2, some] > 0.03, 1.0, 0.3)
         light[:, some] = tint * (np.float32(self._room.sky * area / np.pi) * fall)
@@ -333,8 +335,8 @@ def _block(shape: tuple[int, int]) -> NDArray[np.intp]:
 def _strata(block: NDArray[np.intp], rng: np.random.Generator) -> tuple[Float, Float]:
     """Two numbers in [0, 1) per pixel, one from each of the 16 cells of the unit square in turn."""
     cell = block % _GRID**2
-    spot = np.stack([cell % _GRID, cell // _GRID]) + rng.random((2, len(block)), np.float32)
-    first, second = (spot / _GRID).astype(np.float32)
+    jitter = (1 - _JITTER) / 2 + _JITTER * rng.random((2, len(block)), np.float32)
+    first, second = ((np.stack([cell % _GRID, cell // _GRID]) + jitter) / _GRID).astype(np.float32)
     return first, second
 
 

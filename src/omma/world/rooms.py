@@ -175,6 +175,13 @@ class _Fitter:
         self.targets.append(tuple(((low + high) / 2).tolist()))
         return True
 
+    def lay(self, rug: Mesh, pose: NDArray[np.float64]) -> None:
+        """Put a rug under what stands there, unless it reaches through a wall."""
+        moved = rug.moved(pose)
+        low, high = moved.bounds()
+        if (low[:2] > 0).all() and (high[:2] < self.shell.size[:2]).all():
+            self.meshes.append(moved)
+
     def at_wall(self, mesh: Mesh, *, gap_m: float = 0.02) -> NDArray[np.float64] | None:
         """Put a thing with its back to some wall; returns its pose, or none where there was no room."""
         low, high = mesh.bounds()
@@ -215,7 +222,7 @@ def _living(fitter: _Fitter, rng: np.random.Generator) -> None:
         size = (0.6, float(rng.uniform(0.9, 1.2)), 0.42)
         if fitter.stand(furniture.table(rng, size), ahead):
             fitter.tops.append((ahead, (size[0] / 2, size[1] / 2), size[2]))
-        fitter.meshes.append(_rug(rng, (1.7, 2.4)).moved(couch @ place(1.2, 0, 0, 0)))
+        fitter.lay(_rug(rng, (1.7, 2.4)), couch @ place(1.2, 0, 0, 0))
         fitter.seats.append(couch @ place(0.12, 0.1, 0, 0))
     stand = fitter.at_wall(furniture.cupboard(rng, (0.42, 1.5, 0.5)))
     if stand is not None:
@@ -233,7 +240,7 @@ def _bedroom(fitter: _Fitter, rng: np.random.Generator) -> None:
             pose = bed @ place(-0.83, side * (width / 2 + 0.33), 0, 0)
             if fitter.stand(furniture.cupboard(rng, (0.38, 0.42, 0.5), rows=2), pose):
                 fitter.tops.append((pose, (0.15, 0.15), 0.5))
-        fitter.meshes.append(_rug(rng, (1.4, width + 1.2)).moved(bed @ place(0.5, 0, 0, 0)))
+        fitter.lay(_rug(rng, (1.4, width + 1.2)), bed @ place(0.5, 0, 0, 0))
     fitter.at_wall(furniture.cupboard(rng, (0.6, float(rng.uniform(1.0, 1.8)), 2.0)))
     chest = fitter.at_wall(furniture.cupboard(rng, (0.45, 1.0, 0.85), rows=3))
     if chest is not None:
@@ -367,7 +374,7 @@ def _weather(rng: np.random.Generator, shell: Shell) -> tuple[float, tuple[NDArr
     mood = rng.random()
     if mood < 0.2:
         return 0.02, (sun, 0.0)
-    return float(rng.uniform(2.5, 6.0)), (sun, float(rng.uniform(10, 18)) if mood < 0.55 else 0.0)
+    return float(rng.uniform(2.5, 6.0)), (sun, float(rng.uniform(6, 11)) if mood < 0.55 else 0.0)
 
 
 def _people(fitter: _Fitter, rng: np.random.Generator) -> list[Occupant]:

@@ -72,7 +72,7 @@ def build_shell(rng: np.random.Generator) -> Shell:
     """A room of random size and finish."""
     size = (float(rng.uniform(3.6, 6.2)), float(rng.uniform(3.2, 5.4)), float(rng.uniform(2.4, 2.9)))
     first = int(rng.integers(4))
-    window_walls = (first,) if rng.random() < 0.55 else (first, (first + 1) % 4)
+    window_walls = (first,) if rng.random() < 0.55 else tuple(sorted((first, (first + 1) % 4)))
     door_wall = (first + 2 + int(rng.integers(2)) * (len(window_walls) == 1)) % 4
     holes = {wall: _opening(rng, size, wall) for wall in window_walls}
     paint = furniture.pick(rng, _PAINTS)
@@ -181,7 +181,10 @@ def _window(rng: np.random.Generator, size: tuple[float, float, float], wall: in
 def _door(rng: np.random.Generator, size: tuple[float, float, float], wall: int, at: float) -> list[Mesh]:
     colour = _TRIM if rng.random() < 0.6 else furniture.pick(rng, furniture.WOODS)
     leaf = patterned(box((0.03, 0.84, 2.02), (0.012, 0, 1.01), colour), Pattern.WOOD)
-    fields = [box((0.012, 0.56, h), (0.03, 0, z), colour) for h, z in ((0.7, 0.55), (0.8, 1.45))]
+    fields = [
+        patterned(box((0.012, 0.56, h), (0.03, 0, z), colour), Pattern.WOOD)
+        for h, z in ((0.7, 0.55), (0.8, 1.45))
+    ]
     frame = [box((0.05, 0.08, 2.1), (0.02, s * 0.46, 1.05), _TRIM) for s in (1, -1)]
     frame.append(box((0.05, 1.0, 0.08), (0.02, 0, 2.06), _TRIM))
     handle = rod((0.075, 0.34, 1.03), (0.075, 0.22, 1.03), 0.011, (0.5, 0.48, 0.42), Material.METAL)

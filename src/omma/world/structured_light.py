@@ -75,8 +75,8 @@ def measure(
     mark((depth_m < NEAREST_M) | (depth_m > FARTHEST_M), Hole.RANGE)
     surface, grain = shot.surface, _grain(rng, shape)
     facing = -(surface.normal * surface.view).sum(0)
-    strength = (0.03 + surface.albedo.mean(0)) * facing / np.maximum(surface.distance, 0.1) ** 2
-    limit = _LEAST_SIGNAL * np.exp(0.6 * grain.ravel())
+    strength = (0.012 + surface.albedo.mean(0)) * facing / np.maximum(surface.distance, 0.1) ** 2
+    limit = _LEAST_SIGNAL * np.exp(0.5 * grain.ravel())
     limit *= np.where(np.isin(surface.material, _GLOSSY), 3.0, 1.0)
     mark((strength < limit) | (facing < _STEEP * np.exp(0.3 * grain.ravel())), Hole.WEAK)
     mark((surface.material == Material.GLASS) | (surface.material == Material.GLOW), Hole.GLASS)

@@ -175,7 +175,7 @@ def _shelved(rng: np.random.Generator, z: float, room: float, half: float) -> li
             continue
         thick = float(rng.uniform(0.018, 0.05))
         tall, deep = min(float(rng.uniform(0.17, 0.3)), room), float(rng.uniform(0.13, 0.2))
-        colour = tuple(rng.uniform(0.02, 0.5, 3) * rng.uniform(0.3, 1.2))
+        colour = tuple(rng.uniform(0.02, 0.4) * rng.uniform(0.5, 1.2, 3))
         found.append(box((deep, thick - 0.002, tall), (0.12 - deep / 2, y + thick / 2, z + tall / 2), colour))
         y += thick
     return found

@@ -32,11 +32,28 @@ _BASELINE_M = 0.0599  # of camera 2 from camera 0, to the left
 _VELO_T_CAM0 = pose([[0, 0, 1], [-1, 0, 0], [0, -1, 0]], (0.27, 0.0, -0.08))
 _EGO_T_VELO = pose(np.eye(3), (0.0, 0.0, 1.73))
 _CAM0_T_CAM2 = pose(np.eye(3), (-_BASELINE_M, 0, 0))
-_LIDAR = LidarModel(-24.8, 2.0, 64, 2083)
 _SCAN_S = 0.1
 _NEIGHBOURS = range(-5, 6)
 _AGREE = 0.02  # share by which a point's depth may differ from the camera's
 _MOST_M = 80.0
+
+
+@dataclass(frozen=True)
+class _AheadLidar(LidarModel):
+    """The part of a turn that the camera can see; `columns` counts its measurements alone."""
+
+    def directions(self) -> NDArray[np.float32]:
+        """See LidarModel."""
+        elevation = np.radians(np.linspace(self.lowest_deg, self.highest_deg, self.beams))[:, None]
+        azimuth = np.radians(np.linspace(-_AHEAD_DEG, _AHEAD_DEG, self.columns))[None]
+        level = np.cos(elevation)
+        grid = np.broadcast_arrays(level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation))
+        return np.stack([part.ravel() for part in grid]).astype(np.float32)
+
+
+_AHEAD_DEG = 45.0
+_LIDAR = LidarModel(-24.8, 2.0, 64, 2083)
+_LIDAR_AHEAD = _AheadLidar(-24.8, 2.0, 64, 521)
 
 
 @dataclass(frozen=True)
@@ -98,7 +115,7 @@ def _scene_T_velo(capture: Capture, step: int) -> NDArray[np.float64]:  # noqa: 
 def _scan(capture: Capture, step: int) -> _Points:
     """Points of one turn of the scanner; all but the ego vehicle stands still meanwhile."""
     rng = np.random.default_rng([capture.seed, capture.scene.number, capture.frame, 41, step + 5])
-    sweep = sweep_lidar(capture.snapshot, _scene_T_velo(capture, step), rng, _LIDAR)
+    sweep = sweep_lidar(capture.snapshot, _scene_T_velo(capture, step), rng, _LIDAR_AHEAD if step else _LIDAR)
     kept = rng.random(len(sweep.xyz)) > 0.06  # a real scanner misses some
     kept &= np.linalg.norm(sweep.xyz, axis=1) < _MOST_M
     return _Points(sweep.xyz[kept], sweep.brightness[kept])
