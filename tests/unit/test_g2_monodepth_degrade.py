@@ -166,6 +166,12 @@ def test_each_artefact_by_its_chance(style: str, name: str) -> None:
         assert (_changed(blur=0.5)("code") > 0).all()
 
 
+def test_sparse_truth_is_not_blurred() -> None:
+    sparse = np.where(np.random.default_rng(0).random(SIZE) < 0.05, CONSTANT, 0)
+    settings = Degradation(pattern="full", noise=0, blur=1, holes=0)
+    np.testing.assert_array_equal(make_raw(sparse, IMAGE, settings, rng()), sparse)
+
+
 def test_noise_has_the_size_of_its_style() -> None:
     for style, low, high in (("code", 0.01, 0.1), ("guide", 0.005, 0.025)):
         settings = Degradation(style=style, pattern="full", noise=1, blur=0, holes=0)

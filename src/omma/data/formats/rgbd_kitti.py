@@ -3,8 +3,8 @@
 ROOT/{train,val}/DRIVE/proj_depth/{groundtruth,velodyne_raw}/image_0{2,3}/FRAME.png; the colour images lie
 beside them in ROOT/{train,val}/DRIVE/image_0X/data/ or in KITTI raw's ROOT/DATE/DRIVE/image_0X/data/. The
 selected validation set is ROOT[/depth_selection]/val_selection_cropped/ with image/, groundtruth_depth/ and
-velodyne_raw/. Cameras come from `calib_cam_to_cam.txt` of the drive or of its date, where it is there, or from
-intrinsics/ of the selection. KITTI centres pixel (0, 0) on 0; here it covers 0 to 1.
+velodyne_raw/. Cameras come from `calib_cam_to_cam.txt` of the drive or of its date, where it is there, or
+from intrinsics/ of the selection. KITTI centres pixel (0, 0) on 0; here it covers 0 to 1.
 """
 
 from __future__ import annotations

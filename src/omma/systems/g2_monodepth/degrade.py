@@ -26,6 +26,7 @@ Mask = NDArray[np.bool_]
 RELOCATION = (0.8, 1.2)
 CODE_SIGMA, GUIDE_SIGMA = (0.01, 0.1), (0.01, 0.05)
 BLUR_FACTORS, BLUR_KERNELS = (2, 4, 8, 16), (3, 5, 7)
+FEWEST_TO_BLUR = 0.5  # known share; of a sparse map the reference's blur leaves a few wrong blocks
 HOLE_SIDE = (0.05, 0.2)
 _MOST_RECTANGLES = 8
 _TURN_DEG, _SHIFT, _SCALE, _SHEAR_DEG = 180.0, 0.5, (0.5, 4.0), 60.0
@@ -104,7 +105,8 @@ def _code_artefacts(depth: Depth, settings: Degradation, rng: Rng, dense: bool) 
     if rng.random() < settings.noise:
         field = rng.normal(0.0, rng.uniform(*CODE_SIGMA), depth.shape)
         raw = add_noise(raw, field, rng.random(depth.shape), float(rng.random()))
-    if rng.random() < (1.0 if dense and settings.blur else settings.blur):
+    blurred = rng.random() < (1.0 if dense and settings.blur else settings.blur)
+    if blurred and (depth > 0).mean() >= FEWEST_TO_BLUR:
         raw = blur_nearest(raw, int(rng.choice(BLUR_FACTORS)))
     raw = np.clip(raw, 0, 1).astype(np.float32)
     if rng.random() < settings.holes:
