@@ -8,14 +8,18 @@ import cv2
 import numpy as np
 import pytest
 
-from omma.core.poses import in_image, invert_rigid, project_points, transform_points
-from omma.data.formats import nuscenes, simbev, simbev_cvt, simbev_seed
+from omma.core.poses import in_image, invert_rigid, project_points, transform_points, unproject_points
+from omma.data.formats import nuscenes, rgbd_folders, rgbd_kitti, simbev, simbev_cvt, simbev_seed
 from omma.data.formats.nuscenes_bev import CLASSES, expand_bits, read_label
 from omma.data.formats.nuscenes_splits import official_scenes, pon_scenes
+from omma.data.formats.rgbd import read_intrinsics
 from omma.data.formats.simbev_layout import CAMERAS, CLASSES_BY_COUNT, decode_depth
 from omma.errors import DataError, UsageError
 from omma.systems.diffbev.keyframes import draw_labels, measure_depths, read_keyframes
 from omma.world.build import FORMATS, build
+from omma.world.capture import Capture
+from omma.world.town import build_scene
+from omma.world.writers import rgbd_kitti as rgbd_kitti_writer
 
 pytestmark = pytest.mark.e2e
 SIZE = (48, 96)
@@ -314,19 +318,131 @@ def test_bev_dirs_label_the_surfaces_and_cars(folders):
     assert _json(root / "labels.json")["ignore"] == "fov+occlusion"
 
 
+def _rgbd(root, split):
+    return rgbd_folders.read_frames(root, split)
+
+
+def test_nyu_folders_are_read_with_true_and_measured_depth(folders):
+    for split, scene in (("train", "scene_0000"), ("val", "scene_0001")):
+        frames = _rgbd(folders["rgbd-nyu"], split)
+        assert [f.token for f in frames] == [f"{split}/{scene}_{n:04d}" for n in (0, 1)]
+        for frame in frames:
+            true, raw = frame.depth.read(), frame.raw.read()
+            assert frame.max_depth_m == 10
+            assert frame.image.read().shape == (*SIZE, 3)
+            assert true.shape == raw.shape == SIZE
+            assert 0.1 < true.min() < true.max() < 10
+            known = raw > 0
+            assert 0.3 < known.mean() < 0.99
+            assert (np.abs(raw - true)[known] < 0.01 + 0.02 * true[known] ** 2).all()
+
+
+def test_nyu_split_files_name_every_pair(folders):
+    root = folders["rgbd-nyu"]
+    for split in ("train", "val"):
+        lines = (root / f"{split}.txt").read_text(encoding="utf-8").splitlines()
+        assert len(lines) == 2
+        for line in lines:
+            image, depth = line.split()
+            assert (root / image).is_file()
+            assert Path(depth).name == Path(image).name
+            assert cv2.imread(str(root / depth), cv2.IMREAD_UNCHANGED).dtype == np.uint16
+
+
+def test_nyu_pixels_are_lifted_onto_one_floor(folders):
+    """Stored depth, camera and poses put the lowest points of every picture at height 0 or above."""
+    root = folders["rgbd-nyu"]
+    intrinsics = read_intrinsics(root / "intrinsics.txt")
+    rows, columns = np.indices(SIZE)
+    uv = np.stack([columns.ravel() + 0.5, rows.ravel() + 0.5], 1)
+    floors = []
+    for split in ("train", "val"):
+        for frame in _rgbd(root, split):
+            pose = np.loadtxt(root / split / "poses" / f"{Path(frame.token).name}.txt")
+            lifted = unproject_points(intrinsics, uv, frame.depth.read().ravel().astype(float))
+            height = transform_points(pose, lifted)[:, 2]
+            assert height.min() > -0.02
+            assert height.max() < 3.0
+            floors.append((np.abs(height) < 0.02).mean())
+    assert max(floors) > 0.05
+
+
+def _calibration(path):
+    lines = (line.partition(":") for line in path.read_text(encoding="utf-8").splitlines())
+    return {key: np.array(values.split(), float) for key, _, values in lines}
+
+
+def _drives(root):
+    return [drive for split in ("train", "val") for drive in sorted((root / split).iterdir())]
+
+
+def test_kitti_raw_depth_is_the_scan_through_the_calibration(folders):
+    """As a reader of KITTI raw projects it: P_rect_02 R_rect_00 [R T], rounded to the pixel."""
+    for drive in _drives(folders["rgbd-kitti"]):
+        camera, scanner = (_calibration(drive / f"calib_{k}.txt") for k in ("cam_to_cam", "velo_to_cam"))
+        matrix = camera["P_rect_02"].reshape(3, 4)[:, :3] @ camera["R_rect_00"].reshape(3, 3)
+        offset = camera["P_rect_02"].reshape(3, 4)[:, 3]
+        for file in sorted((drive / "velodyne_points" / "data").iterdir()):
+            points = np.fromfile(file, np.float32).reshape(-1, 4)
+            assert 0 <= points[:, 3].min() <= points[:, 3].max() <= 1
+            xyz = points[:, :3] @ scanner["R"].reshape(3, 3).T + scanner["T"]
+            uvw = xyz[xyz[:, 2] > 0.5] @ matrix.T + offset
+            column, row = np.rint(uvw[:, 0] / uvw[:, 2]), np.rint(uvw[:, 1] / uvw[:, 2])
+            inside = (column >= 0) & (column < SIZE[1]) & (row >= 0) & (row < SIZE[0])
+            expected = np.full(SIZE, np.inf)
+            np.minimum.at(expected, (row[inside].astype(int), column[inside].astype(int)), uvw[inside, 2])
+            expected[np.isinf(expected)] = 0
+            stored = _image(drive / "proj_depth/velodyne_raw/image_02" / f"{file.stem}.png")
+            assert stored.dtype == np.uint16
+            assert (np.abs(stored / 256 - expected) < 0.01).mean() > 0.995
+            assert (stored > 0).mean() > 0.1
+
+
+def test_kitti_folders_are_read_with_true_and_measured_depth(folders):
+    for split, drive in (("train", "2011_09_26_drive_0001_sync"), ("val", "2011_09_26_drive_0002_sync")):
+        frames = rgbd_kitti.read_frames(folders["rgbd-kitti"], split)
+        assert [f.token for f in frames] == [f"{drive}/image_02/{n:010d}" for n in (5, 6)]
+        for frame in frames:
+            true, raw = frame.depth.read(), frame.raw.read()
+            assert frame.image.read().shape == (*SIZE, 3)
+            assert true.shape == raw.shape == SIZE
+            assert 2 < true[true > 0].min() < true.max() < 100
+            both = (true > 0) & (raw > 0)
+            near = np.abs(true - raw)[both] < 0.05 * true[both]
+            assert near.mean() > 0.85
+            assert true[: SIZE[0] // 6].sum() == 0  # the scanner does not look up
+
+
+def test_kitti_ground_truth_is_dense_and_lies_on_what_the_camera_sees(tmp_path):
+    """At most a fiftieth off the rendered depth and nothing in the sky, while raw depth looks past edges."""
+    capture = Capture(build_scene(5, 0), 5, "train", 1, 1.0, (188, 621))
+    drive = tmp_path / "train" / rgbd_kitti_writer.write_frame(tmp_path, capture)
+    seen_m = capture.picture(rgbd_kitti_writer.kitti_camera(capture), 0).depth_m
+    true, raw = (
+        _image(drive / "proj_depth" / kind / "image_02" / "0000000006.png") / 256
+        for kind in ("groundtruth", "velodyne_raw")
+    )
+    assert (true > 0).sum() > 3 * (raw > 0).sum() > 0.05 * raw.size
+    assert (np.abs(true - seen_m)[true > 0] < 0.02 * seen_m[true > 0] + 0.005).all()
+    past = (raw > 1.1 * seen_m) & (raw > 0)
+    assert 0.001 < past.sum() / (raw > 0).sum() < 0.1
+
+
 def _bytes(folder):
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_workers_change_no_byte(tmp_path):
+@pytest.mark.parametrize(("layout", "suffix"), [("simbev-cvt", ".jpg"), ("rgbd-nyu", ".png")])
+def test_workers_change_no_byte(tmp_path, layout, suffix):
     """Two processes write what one writes, and another seed writes something else."""
     options = {"scenes": 2, "val_scenes": 1, "frames": 1}
-    one = _bytes(_build("simbev-cvt", tmp_path / "one", workers=1, **options).folder)
-    two = _bytes(_build("simbev-cvt", tmp_path / "two", workers=2, **options).folder)
+    one = _bytes(_build(layout, tmp_path / "one", workers=1, **options).folder)
+    two = _bytes(_build(layout, tmp_path / "two", workers=2, **options).folder)
     assert one.keys() == two.keys()
     assert [name for name in one if one[name] != two[name]] == []
-    other = _bytes(_build("simbev-cvt", tmp_path / "other", **{**options, "seed": 5}).folder)
-    images = [name for name in one if name.endswith(".jpg")]
+    other = _bytes(_build(layout, tmp_path / "other", **{**options, "seed": 5}).folder)
+    images = [name for name in one if name.endswith(suffix)]
+    assert images
     assert all(one[name] != other[name] for name in images)
 
 

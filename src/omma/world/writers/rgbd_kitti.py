@@ -71,13 +71,13 @@ def write_frame(folder: Path, capture: Capture) -> str:
     camera = kitti_camera(capture)
     picture = capture.picture(camera, 0)
     write_image(home / "image_02" / "data" / f"{name}.png", picture.rgb)
-    scans = {step: _scan(capture, step) for step in _NEIGHBOURS}
-    raw = _projected(capture, camera, scans[0].xyz, 0)
-    truth = _accumulated(capture, camera, {step: scan.xyz for step, scan in scans.items()}, picture.depth_m)
+    scan = _scan(capture, 0)
+    raw = _projected(capture, camera, scan.xyz, 0)
+    truth = _accumulated(capture, camera, picture.depth_m)
     for kind, depth_m in (("velodyne_raw", raw), ("groundtruth", truth)):
         stored = np.rint(np.minimum(depth_m, 255) * KITTI).astype(np.uint16)
         write_image(home / "proj_depth" / kind / "image_02" / f"{name}.png", stored)
-    points = np.column_stack([scans[0].xyz, scans[0].reflectance]).astype("<f4")
+    points = np.column_stack([scan.xyz, scan.reflectance]).astype("<f4")
     write_bytes(home / "velodyne_points" / "data" / f"{name}.bin", points.tobytes())
     return drive
 
@@ -137,15 +137,18 @@ def _projected(
 
 
 def _accumulated(
-    capture: Capture,
-    camera: PinholeCamera,
-    scans: dict[int, NDArray[np.float32]],
-    depth_m: NDArray[np.float32],
+    capture: Capture, camera: PinholeCamera, depth_m: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """(H, W) depth of all turns where the camera sees the same, the turns nearest in time first."""
+    """(H, W) depth of eleven turns where the camera sees the same, the turns nearest in time first.
+
+    Args:
+        capture: the frame.
+        camera: as of `kitti_camera`.
+        depth_m: (H, W) what that camera sees, infinite for the sky.
+    """
     total = np.zeros(camera.image_size, np.float32)
-    for step in sorted(scans, key=abs):
-        found = _projected(capture, camera, scans[step], step)
+    for step in sorted(_NEIGHBOURS, key=abs):
+        found = _projected(capture, camera, _scan(capture, step).xyz, step)
         agree = np.abs(found - depth_m) < _AGREE * np.minimum(depth_m, _MOST_M)
         fresh = (total == 0) & (found > 0) & agree
         total[fresh] = found[fresh]
