@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from omma.core.depth_meter import DepthMeter, PaperMeter
+from omma.core.depth_meter import DepthMeter, DistanceMeter, PaperMeter
 from omma.core.depth_metrics import MORE, SEVEN, metrics_of_sums, official_metrics, pair_indices, pixel_sums
 
 
@@ -107,6 +107,15 @@ def test_rows_of_images() -> None:
     assert not set(MORE) & set(rows[0])
 
 
+def test_prefix() -> None:
+    meter = DepthMeter(prefix="none/")
+    assert tuple(meter.compute()) == meter.names
+    assert meter.compute()["none/images"] == 0
+    meter.update(torch.ones(1, 1, 1, 3), torch.ones(1, 1, 1, 3), ["a"])
+    assert meter.compute()["none/rmse"] == 0
+    assert tuple(meter.compute()) == meter.names
+
+
 def test_largest_depth_caps_the_ground_truth() -> None:
     meter = DepthMeter(largest=5.0)
     meter.update(torch.ones(1, 1, 1, 3), torch.tensor([[[[1.0, 5.0, 5.1]]]]), ["a"])
@@ -129,17 +138,16 @@ def test_all_images_without_depth() -> None:
 
 
 def test_paper_scores_join() -> None:
-    pred, gt, tokens = maps(2, 5)
+    pred, gt, _ = maps(2, 5)
     raw = gt * (torch.arange(5) % 2).view(5, 1, 1, 1)
     whole, parts = PaperMeter(), [PaperMeter(), PaperMeter()]
-    whole.update(pred / 5, gt / 5, raw / 5, tokens)
+    whole.update(pred / 5, gt / 5, raw / 5)
     for index in range(5):
         one_of = slice(index, index + 1)
-        parts[index % 2].update(pred[one_of] / 5, gt[one_of] / 5, raw[one_of] / 5, tokens[one_of])
+        parts[index % 2].update(pred[one_of] / 5, gt[one_of] / 5, raw[one_of] / 5)
     joined = PaperMeter()
     joined.merge([part.state() for part in parts])
     assert joined.compute() == whole.compute()
-    assert joined.per_sample()[0] == whole.per_sample()[0]
 
 
 def test_official_scores_without_depth_or_pairs() -> None:
@@ -153,3 +161,21 @@ def test_official_scores_without_depth_or_pairs() -> None:
 def test_pairs_are_made_once() -> None:
     assert pair_indices(100)[0] is pair_indices(100)[0]
     assert len(pair_indices(100)[0]) == 30
+
+
+def test_error_by_distance_to_the_given_depths() -> None:
+    gt = torch.full((1, 1, 1, 100), 2.0)
+    gt[..., 99] = 0
+    raw = torch.zeros_like(gt)
+    raw[..., 0] = 2
+    pred = 2 + torch.arange(100.0).view(1, 1, 1, 100)
+    whole = DistanceMeter()
+    whole.update(pred, gt, raw)
+    whole.update(pred + 5, gt, 0 * raw)  # nothing given: no distance
+    expected = [0, 2, (4 + 15) / 2, (16 + 63) / 2, (64 + 98) / 2]
+    assert list(whole.compute().values()) == pytest.approx(expected)
+    assert list(whole.compute()) == ["mae/0_1px", "mae/1_4px", "mae/4_16px", "mae/16_64px", "mae/64px_on"]
+    joined = DistanceMeter()
+    assert all(math.isnan(value) for value in joined.compute().values())
+    joined.merge([joined.state(), whole.state()])
+    assert joined.compute() == whole.compute()

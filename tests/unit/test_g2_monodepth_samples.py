@@ -31,6 +31,7 @@ from omma.systems.g2_monodepth.layouts import (
     read_points,
 )
 from omma.systems.g2_monodepth.samples import TrainingSamples, ValidationSamples, collate, read_arrays
+from omma.systems.g2_monodepth.sheet import UNKNOWN, draw_depth, draw_inputs
 
 SIZE = (32, 48)
 PATTERNS = ("none", "uniform:5%", "full")
@@ -144,8 +145,8 @@ def test_measured_depth_is_kept(tmp_path: Path) -> None:
         assert sample["pattern"] == "measured"
         assert 0.4 < given.float().mean() < 0.6
         assert 1.01 < ratio.min() < ratio.max() < 1.12  # both are scaled together
-    made = TrainingSamples(frames, (48, 64), degradation=Degradation(), measured=False)
-    assert made[0, 0]["pattern"] == "mixture"
+    made = TrainingSamples(frames, (48, 64), degradation=Degradation(), measured=0.5)
+    assert {made[epoch, 0]["pattern"] for epoch in range(20)} == {"mixture", "measured"}
     val = ValidationSamples(frames, None, patterns=("measured",))
     np.testing.assert_allclose(val[0]["point"][0] * 10, frames[0].raw.read(), rtol=1e-6)
 
@@ -414,3 +415,15 @@ def test_real_pictures_become_samples(folder: str) -> None:
     known = (sample["depth"] > 0).float().mean()
     assert known > (0.01 if kitti else 0.5)
     assert (sample["point"] > 0).float().mean() < 0.75
+
+
+def test_sheet_of_inputs(root: Path) -> None:
+    samples = ValidationSamples(read_frames(root, "val"), SIZE, patterns=PATTERNS)
+    sheet = draw_inputs([samples[index] for index in range(3)], title="inputs", width=600)
+    assert sheet.shape[1:] == (600, 3)
+    assert sheet.dtype == np.uint8
+    sparse = np.zeros((40, 40), np.float32)
+    sparse[20, 20] = 3
+    drawn = draw_depth(sparse, 1, 5)
+    assert (drawn != UNKNOWN).any(-1).sum() == 9
+    assert (draw_depth(0 * sparse, 1, 5) == UNKNOWN).all()

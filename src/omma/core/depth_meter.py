@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from omma.core.depth_metrics import (
@@ -22,7 +23,7 @@ from omma.core.depth_metrics import (
 )
 from omma.core.meter import Meter
 
-POOLED = "/pooled"
+POOLED, IMAGES, WITHOUT_DEPTH = "/pooled", "images", "images_without_depth"
 
 
 class DepthMeter(Meter):
@@ -36,15 +37,22 @@ class DepthMeter(Meter):
         more: the companions too (logarithmic, inverse and tight delta scores).
         smallest: predictions are raised to this depth in metres before they are scored.
         largest: ground truth beyond this depth in metres does not count; none counts all.
+        prefix: before every name in `compute()`, where several of these score parts of a set.
     """
 
     def __init__(
-        self, *, more: bool = False, smallest: float = SMALLEST_DEPTH_M, largest: float | None = None
+        self,
+        *,
+        more: bool = False,
+        smallest: float = SMALLEST_DEPTH_M,
+        largest: float | None = None,
+        prefix: str = "",
     ) -> None:
         self._scores = (*SEVEN, *MORE) if more else SEVEN
         self._smallest, self._largest = smallest, largest
         pooled = tuple(f"{name}{POOLED}" for name in self._scores)
-        self.names = (*self._scores, *pooled, "negative_share", "images", "images_without_depth")
+        counts = ("negative_share", IMAGES, WITHOUT_DEPTH)
+        self._prefix, self.names = prefix, tuple(f"{prefix}{n}" for n in (*self._scores, *pooled, *counts))
         self._sums: list[dict[str, NDArray[np.float64]]] = []
         self._tokens: list[str] = []
 
@@ -85,8 +93,9 @@ class DepthMeter(Meter):
         # sorted, so that the last digit does not tell in what order processes saw the images
         sums = {name: np.sort(values) for name, values in self._joined().items()}
         if not sums or not sums["count"].any():
-            counts = {"images": 0.0, "images_without_depth": float(len(self._tokens))}
-            return dict.fromkeys(self.names, float("nan")) | counts
+            counts = {IMAGES: 0.0, WITHOUT_DEPTH: float(len(self._tokens))}
+            named = {f"{self._prefix}{name}": number for name, number in counts.items()}
+            return dict.fromkeys(self.names, float("nan")) | named
         by_image = metrics_of_sums(self._joined())
         totals = {name: values.sum() for name, values in sums.items()}
         pooled = metrics_of_sums(totals)
@@ -113,6 +122,51 @@ class DepthMeter(Meter):
         ]
 
 
+class DistanceMeter(Meter):
+    """Mean absolute error in metres by the distance to the nearest given depth, over all pixels of the set.
+
+    `mae/0_1px` is the error at the given pixels themselves, `mae/64px_on` that at 64 pixels and farther; NaN
+    where there are none. Images without any given depth are left out.
+
+    Args:
+        bounds_px: rising distances in pixels where the next range begins.
+    """
+
+    def __init__(self, bounds_px: Sequence[int] = (1, 4, 16, 64)) -> None:
+        self._bounds = (0, *bounds_px)
+        inner = zip(self._bounds, bounds_px, strict=False)
+        ranges = [*(f"{low}_{high}px" for low, high in inner), f"{self._bounds[-1]}px_on"]
+        self.names = tuple(f"mae/{name}" for name in ranges)
+        self._sums = np.zeros((2, len(ranges)))
+
+    def update(self, pred: Tensor, gt: Tensor, raw: Tensor) -> None:
+        """Count one batch, all (B, 1, H, W) in metres; 0 is unknown in `gt` and `raw`."""
+        maps = (tensor[:, 0].double().cpu().numpy() for tensor in (pred, gt, raw))
+        for predicted, true, given in zip(*maps, strict=True):
+            known = true > 0
+            if not given.any() or not known.any():
+                continue
+            distance = distance_transform_edt(given == 0)[known]
+            ranges = np.searchsorted(self._bounds, distance, side="right") - 1
+            errors = np.abs(predicted - true)[known]
+            for row, weights in enumerate((errors, None)):
+                self._sums[row] += np.bincount(ranges, weights, minlength=len(self._bounds))
+
+    def state(self) -> dict[str, Any]:
+        """Sums of errors and numbers of pixels in each range."""
+        return {"sums": self._sums.copy()}
+
+    def merge(self, states: Sequence[dict[str, Any]]) -> None:
+        """Replace the sums by those over `states`."""
+        self._sums = np.sum([state["sums"] for state in states], axis=0)
+
+    def compute(self) -> dict[str, float]:
+        """The mean error of each range."""
+        errors, pixels = self._sums
+        means = np.where(pixels > 0, errors / np.maximum(pixels, 1), np.nan)
+        return {name: float(value) for name, value in zip(self.names, means, strict=True)}
+
+
 class PaperMeter(Meter):
     """The scores of the reference's test program, each the mean over images.
 
@@ -124,25 +178,23 @@ class PaperMeter(Meter):
     names = ("srmse", "oe", "rmse_official", "abs_rel_official")
 
     def __init__(self) -> None:
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[dict[str, float | None]] = []
 
-    def update(self, pred: Tensor, gt: Tensor, raw: Tensor, tokens: Sequence[str]) -> None:
+    def update(self, pred: Tensor, gt: Tensor, raw: Tensor) -> None:
         """Count one batch of normalised depths, 1 is max_depth.
 
         Args:
             pred: (B, 1, H, W).
             gt: (B, 1, H, W), 0 where unknown.
             raw: (B, 1, H, W) input depth, 0 where unknown.
-            tokens: names of the samples.
         """
         maps = (tensor[:, 0].float().cpu().numpy() for tensor in (pred, gt, raw))
-        for predicted, true, given, token in zip(*maps, tokens, strict=True):
+        for predicted, true, given in zip(*maps, strict=True):
             relative = not given.any()
             stored = export_16_bit(predicted, relative=relative)
             scores = official_metrics(stored, np.rint(np.clip(true, 0, 1) * FULL_SCALE).astype(np.uint16))
             wanted = self.names[:2] if relative else self.names[2:]
-            row = {name: _empty_if_nan(scores[name]) if name in wanted else None for name in self.names}
-            self._rows.append({"token": token, **row})
+            self._rows.append({n: _empty_if_nan(scores[n]) if n in wanted else None for n in self.names})
 
     def state(self) -> dict[str, Any]:
         """The rows of the images."""
@@ -154,13 +206,10 @@ class PaperMeter(Meter):
 
     def compute(self) -> dict[str, float]:
         """Means over the images that a score is for; NaN where there is none."""
+        values = {name: [row[name] for row in self._rows] for name in self.names}
         return {
-            name: _mean([row[name] for row in self._rows if row[name] is not None]) for name in self.names
+            name: _mean([value for value in found if value is not None]) for name, found in values.items()
         }
-
-    def per_sample(self) -> list[dict[str, Any]]:
-        """A token and the scores of every image; those that it does not count for are empty."""
-        return self._rows
 
 
 def _empty_if_nan(value: float) -> float | None:

@@ -162,9 +162,10 @@ def _indices(file: Path, split: str, number: int) -> list[int]:
             f"{file}: no such file, so nobody knows which pictures are {split}",
             "put the official splits.mat beside the .mat, or take split all",
         )
-    scipy_io = importlib.import_module("scipy.io")
+    from scipy.io import loadmat
+
     try:
-        content = scipy_io.loadmat(file)
+        content = loadmat(file)
     except (ValueError, OSError, TypeError) as error:
         raise DataError(f"{file}: damaged or no MATLAB file ({error})") from None
     key = _SPLIT_KEYS[split]

@@ -73,10 +73,10 @@ class TrainingSamples(RgbdSamples):
     Args:
         frames: with true depth.
         size: (H, W).
-        degradation: how input depth is made; a frame with measured input depth keeps that as it is.
+        degradation: how input depth is made.
         depth_resize: see `crop_resize_depth`.
         hue: random hues too.
-        measured: take measured input depth where a frame has it; False makes it from the true depth.
+        measured: chance that a frame's measured input depth is taken as it is, where it has one.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class TrainingSamples(RgbdSamples):
         degradation: Degradation,
         depth_resize: DepthResize = "auto",
         hue: bool = False,
-        measured: bool = True,
+        measured: float = 1.0,
     ) -> None:
         super().__init__(frames, size)
         self.degradation, self.depth_resize = degradation, depth_resize
@@ -95,7 +95,7 @@ class TrainingSamples(RgbdSamples):
 
     def _load(self, index: int, rng: np.random.Generator) -> Sample:
         frame = self.frames[index]
-        image, depth, raw = read_arrays(frame, measured=self.measured)
+        image, depth, raw = read_arrays(frame, measured=bool(rng.random() < self.measured))
         if not depth.any():
             raise DataError(
                 f"{_depth_file(frame)}: no depth is known in it, all are 0",
