@@ -53,6 +53,7 @@ def draw_depth(depth_m: NDArray[np.floating], low: float, high: float) -> Image:
     share = float((depth_m > 0).mean())
     if 0 < share < _VISIBLE_SHARE:
         near = np.where(depth_m > 0, depth_m, np.inf).astype(np.float32)
-        near = cv2.erode(near, np.ones((3, 3), np.uint8))  # the nearest depth around each pixel
+        # the nearest depth around each pixel
+        near = cv2.erode(near, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REPLICATE)
         depth_m = np.where(np.isfinite(near), near, 0)
     return colour_map(np.where(depth_m > 0, depth_m, np.nan), lowest=low, highest=high, missing=UNKNOWN)
