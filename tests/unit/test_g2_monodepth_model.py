@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -126,6 +127,25 @@ class TestUNet:
         assert isinstance(spnet().checkpoint_blocks()[-1], Block)
         assert len(spnet().checkpoint_blocks()) == 5 + 3
         assert len(san().checkpoint_blocks()) == 8
+
+    def test_onnx_with_padding(self) -> None:
+        """onnxruntime gives what torch gives."""
+        import onnxruntime
+
+        model, batch = unet(layers=3), inputs(22, 27, batch=1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch.onnx warns about its own internals
+            program = torch.onnx.export(model, batch, dynamo=True, verbose=False)
+        session = onnxruntime.InferenceSession(
+            program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        names = [given.name for given in session.get_inputs()]
+        feed = {name: values.numpy() for name, values in zip(names, batch, strict=True)}
+        with torch.no_grad():
+            expected = model(*batch)
+        torch.testing.assert_close(
+            torch.from_numpy(session.run(None, feed)[0]), expected, atol=1e-5, rtol=1e-5
+        )
 
 
 class TestSPNet:
@@ -260,6 +280,8 @@ class TestCheckpoints:
         del state["block.4.bias"]
         with pytest.raises(CheckpointError, match=r"1 missing: head\.bias"):
             load_reference(state)
+        with pytest.raises(CheckpointError, match=r"1 left over: loss\.weight"):
+            load_reference(to_reference(unet()) | {"loss.weight": torch.ones(1)})
         with pytest.raises(CheckpointError, match="of no network known here"):
             load_reference({"conv1.weight": torch.ones(1)})
         with pytest.raises(CheckpointError, match="epoch"):

@@ -85,6 +85,8 @@ def bottleneck_name(name: str, *, batch_norm: bool) -> str:
 
 def _unet_name(name: str, *, batch_norm: bool) -> str:
     """`block.` once, then `2.block.` for each level further down, then which part of the level."""
+    if not name.startswith("block."):
+        return name
     inside, levels = name.removeprefix("block."), ""
     while inside.startswith("2.block."):
         inside, levels = inside.removeprefix("2.block."), f"{levels}inner."
