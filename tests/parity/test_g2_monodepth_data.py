@@ -16,6 +16,7 @@ from omma.core.depth_metrics import (
     official_metrics,
     pair_indices,
     pixel_sums,
+    scale_to_median,
 )
 from omma.systems.g2_monodepth.changes import crop_resize_colour, crop_resize_depth
 from omma.systems.g2_monodepth.degrade import add_noise, blur_nearest, relocation_range
@@ -97,6 +98,18 @@ def test_meter_names_both_averages() -> None:
         assert scores[name] == pytest.approx(mean, rel=1e-6)
         assert scores[f"{name}/pooled"] == pytest.approx(float(case[f"batch_clamped_1e-3.{name}"]), rel=1e-6)
     assert (scores["images"], scores["images_without_depth"]) == (3, 1)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_scores_of_the_users_fork(scaled: bool) -> None:
+    case = np.load(CASES / "ours_losses.npz")
+    pred, gt = torch.from_numpy(case["pred"]), torch.from_numpy(case["gt"])
+    pred = scale_to_median(pred, gt) if scaled else pred
+    sums = {name: values.numpy() for name, values in pixel_sums(pred, gt, smallest=None).items()}
+    scores = metrics_of_sums(sums)
+    names = ("abs_rel", "sq_rel", "rmse", "rmse_log", "delta1", "delta2", "delta3")
+    expected = case["metrics_median_scaled" if scaled else "metrics"]
+    np.testing.assert_allclose([scores[name].mean() for name in names], expected, rtol=1e-5)
 
 
 def test_export_of_predictions() -> None:

@@ -9,7 +9,16 @@ import pytest
 import torch
 
 from omma.core.depth_meter import DepthMeter, DistanceMeter, PaperMeter
-from omma.core.depth_metrics import MORE, SEVEN, metrics_of_sums, official_metrics, pair_indices, pixel_sums
+from omma.core.depth_metrics import (
+    MORE,
+    SEVEN,
+    garg_crop,
+    metrics_of_sums,
+    official_metrics,
+    pair_indices,
+    pixel_sums,
+    scale_to_median,
+)
 
 
 def one(pred: list[float], gt: list[float]) -> dict[str, float]:
@@ -105,6 +114,20 @@ def test_rows_of_images() -> None:
         meter.compute()["rmse"]
     )
     assert not set(MORE) & set(rows[0])
+
+
+def test_alignment_by_the_median() -> None:
+    gt = torch.tensor([[[[1.0, 2.0, 4.0, 0.0]]], [[[0.0, 0.0, 0.0, 0.0]]]])
+    pred = torch.tensor([[[[2.0, 4.0, 9.0, 50.0]]], [[[1.0, 2.0, 3.0, 4.0]]]])
+    scaled = scale_to_median(pred, gt)
+    assert scaled[0].flatten().tolist() == [1.0, 2.0, 4.5, 25.0]
+    assert torch.equal(scaled[1], pred[1])
+    negative = torch.full_like(pred, -1.0)
+    assert torch.equal(scale_to_median(negative, gt), negative)
+
+
+def test_garg_crop() -> None:
+    assert garg_crop((375, 1242)) == (slice(153, 371), slice(44, 1197))
 
 
 def test_prefix() -> None:

@@ -25,6 +25,7 @@ _DELTAS = {
     "delta_1.10": 1.10,
 }
 _PER_KM = 1000.0
+_GARG = ((0.40810811, 0.99189189), (0.03594771, 0.96405229))
 
 FULL_SCALE = 65535  # stored value of max_depth
 _OFFICIAL_UNITS = 256.0
@@ -96,6 +97,29 @@ def metrics_of_sums(sums: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[n
         "imae": mean["inverse_absolute"],
         **{name: mean[name] for name in ("delta_1.02", "delta_1.05", "delta_1.10")},
     }
+
+
+def scale_to_median(pred: Tensor, gt: Tensor) -> Tensor:
+    """Scale each prediction so that its median over the known pixels is the ground truth's.
+
+    Args:
+        pred: (B, 1, H, W).
+        gt: (B, 1, H, W), 0 where unknown; an image without known depth stays as it is.
+    """
+    factors = []
+    for own, true in zip(pred, gt, strict=True):
+        known = true > 0
+        median = own[known].median() if known.any() else own.new_tensor(0.0)
+        factors.append(true[known].median() / median if median > 0 else torch.ones_like(median))
+    return pred * torch.stack(factors).view(-1, 1, 1, 1)
+
+
+def garg_crop(size: tuple[int, int]) -> tuple[slice, slice]:
+    """Rows and columns of a KITTI picture (H, W) that count in the usual protocol of monocular depth."""
+    rows, columns = (
+        slice(*(int(share * side) for share in shares)) for side, shares in zip(size, _GARG, strict=True)
+    )
+    return rows, columns
 
 
 def export_16_bit(depth: NDArray[np.floating], *, relative: bool) -> NDArray[np.uint16]:
