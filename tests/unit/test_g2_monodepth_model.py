@@ -8,8 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from torchvision.models import resnet18
 
 from omma.engine.checkpoint import TrainingState
 from omma.engine.task import Task
@@ -23,6 +26,7 @@ from omma.systems.g2_monodepth.convert import (
     to_reference,
 )
 from omma.systems.g2_monodepth.inputs import join_inputs, pad_inputs
+from omma.systems.g2_monodepth.pretrained import load_encoder
 from omma.systems.g2_monodepth.resnetsan import ResNetSAN
 from omma.systems.g2_monodepth.sparse import MaskedBatchNorm, SparseEncoder, pool_known
 from omma.systems.g2_monodepth.spnet import Block, SPNet, SPNorm
@@ -234,6 +238,43 @@ class TestResNetSAN:
         heads = [values.mean() for maps in out.heads.values() for values in maps]
         (sum(heads) + out.image_depth.mean() + out.consistency).backward()
         assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+class TestPretrained:
+    @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+    def test_torchvisions_file(self, suffix: str, tmp_path: Path) -> None:
+        weights, file = resnet18().state_dict(), tmp_path / f"resnet18{suffix}"
+        torch.save(weights, file) if suffix == ".pth" else save_file(weights, file)
+        model = san(sparse=False)
+        load_encoder(model, str(file))
+        assert torch.equal(model.encoder.conv1.weight, weights["conv1.weight"])
+        with pytest.raises(CheckpointError, match="tensors missing"):
+            load_encoder(san(layers=34, sparse=False), str(file))
+
+    def test_download(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        create = timm.create_model
+        model = san(sparse=False)
+        before = model.encoder.conv1.weight.clone()
+        load_encoder(model, "none")
+        assert torch.equal(model.encoder.conv1.weight, before)
+        monkeypatch.setattr(timm, "create_model", lambda name, pretrained: create(name))
+        load_encoder(model, "timm")
+        assert not torch.equal(model.encoder.conv1.weight, before)
+
+        def fail(name: str, *, pretrained: bool) -> nn.Module:
+            raise FileNotFoundError(name)
+
+        monkeypatch.setattr(timm, "create_model", fail)
+        with pytest.raises(ConfigError, match="could not be downloaded"):
+            load_encoder(model, "timm")
+
+    def test_missing_and_damaged_files(self, tmp_path: Path) -> None:
+        with pytest.raises(CheckpointError, match="no such file"):
+            load_encoder(san(sparse=False), str(tmp_path / "none.pth"))
+        for name in ("damaged.pth", "damaged.safetensors"):
+            (tmp_path / name).write_bytes(b"not weights")
+            with pytest.raises(CheckpointError, match="cannot be read"):
+                load_encoder(san(sparse=False), str(tmp_path / name))
 
 
 class TestCheckpoints:

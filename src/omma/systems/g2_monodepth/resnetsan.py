@@ -72,7 +72,7 @@ class ResNetSAN(nn.Module):
         pad: Pad = "replicate",
     ) -> None:
         super().__init__()
-        self.dual_head, self.space, self.pad = dual_head, space, pad
+        self.layers, self.dual_head, self.space, self.pad = layers, dual_head, space, pad
         self.min_depth, self.max_depth, self.step = min_depth, max_depth, step
         self.encoder = timm.create_model(f"resnet{layers}", features_only=True, out_indices=range(5))
         channels = self.encoder.feature_info.channels()
