@@ -58,38 +58,46 @@ def read_frames(
     """
     if split == SELECTION:
         return _selected(root, max_depth_m, rows)
-    truths = [
-        path
-        for drive in sorted((root / split).glob(f"*/{_TRUTH}"))
+    frames = [
+        frame
+        for truth in sorted((root / split).glob(f"*/{_TRUTH}"))
         for camera in _CAMERAS
-        for path in sorted((drive / camera).glob("*.png"))
+        for frame in _of_camera(truth.parents[1], camera, max_depth_m=max_depth_m, rows=rows)
     ]
-    if not truths:
+    if not frames:
         known = ", ".join(name for name in SPLITS if (root / name).is_dir() or _is_selection(root, name))
         raise DataError(f"{root / split}: has no depth picture", f"splits there are: {known or 'none'}")
-    return [_frame(root, split, truth, (max_depth_m, rows)) for truth in truths]
+    return frames
 
 
 def _is_selection(root: Path, name: str) -> bool:
     return name == SELECTION and _selection(root) is not None
 
 
-def _frame(root: Path, split: str, truth: Path, how: tuple[float, int | None]) -> RgbdFrame:
-    camera, drive = truth.parent.name, truth.parents[3].name
-    raw = root / split / drive / _RAW / camera / truth.name
-    if not raw.is_file():
-        raise DataError(f"{raw}: no such file, the input depth of {truth.name}")
-    image = _find_image(root, split, drive, f"{camera}/data/{truth.stem}")
-    calibration = _calibration(image.parents[2], camera)
-    return RgbdFrame(
-        token=f"{drive}/{camera}/{truth.stem}",
-        dataset=DATASET,
-        image=ImageFile(image, how[1]),
-        depth=DepthFile(truth, KITTI, how[1]),
-        max_depth_m=how[0],
-        raw=DepthFile(raw, KITTI, how[1]),
-        intrinsics=None if calibration is None else _in_kept_rows(calibration, image, how[1]),
-    )
+def _of_camera(drive: Path, camera: str, *, max_depth_m: float, rows: int | None) -> list[RgbdFrame]:
+    """The frames of one camera of a drive, which all have one size and calibration."""
+    truths = sorted((drive / _TRUTH / camera).glob("*.png"))
+    if not truths:
+        return []
+    images = [_find_image(drive, f"{camera}/data/{truth.stem}") for truth in truths]
+    raws = [drive / _RAW / camera / truth.name for truth in truths]
+    for raw in raws:
+        if not raw.is_file():
+            raise DataError(f"{raw}: no such file, the input depth of {raw.name}")
+    calibration = _calibration(images[0].parents[2], camera)
+    intrinsics = None if calibration is None else _in_kept_rows(calibration, images[0], rows)
+    return [
+        RgbdFrame(
+            token=f"{drive.name}/{camera}/{truth.stem}",
+            dataset=DATASET,
+            image=ImageFile(image, rows),
+            depth=DepthFile(truth, KITTI, rows),
+            max_depth_m=max_depth_m,
+            raw=DepthFile(raw, KITTI, rows),
+            intrinsics=intrinsics,
+        )
+        for truth, image, raw in zip(truths, images, raws, strict=True)
+    ]
 
 
 def _calibration(drive: Path, camera: str) -> NDArray[np.float64] | None:
@@ -106,8 +114,8 @@ def _calibration(drive: Path, camera: str) -> NDArray[np.float64] | None:
     raise DataError(f"{file}: has no line {key}")
 
 
-def _find_image(root: Path, split: str, drive: str, name: str) -> Path:
-    places = [root / split / drive, root / drive[: len("2011_09_26")] / drive]
+def _find_image(drive: Path, name: str) -> Path:
+    places = [drive, drive.parents[1] / drive.name[: len("2011_09_26")] / drive.name]
     for place in places:
         for suffix in _IMAGE_SUFFIXES:
             path = place / f"{name}{suffix}"
