@@ -367,6 +367,28 @@ def test_nyu_pixels_are_lifted_onto_one_floor(folders):
     assert max(floors) > 0.05
 
 
+def test_reference_folders_hold_the_rooms_of_the_nyu_folders(folders):
+    """Same pictures and depths in other units; hole masks are where the depth camera measured."""
+    root, nyu = folders["rgbd-dirs"], folders["rgbd-nyu"]
+    frames = _rgbd(root / "RGBD_Datasets", "train")
+    assert [f.token for f in frames] == [f"rooms/scene_0000/{n:04d}" for n in (0, 1)]
+    for frame, other in zip(frames, _rgbd(nyu, "train"), strict=True):
+        assert frame.max_depth_m == 20
+        np.testing.assert_array_equal(frame.image.read(), other.image.read())
+        np.testing.assert_allclose(frame.depth.read(), other.depth.read(), atol=1e-3)
+        mask = _image(root / "Hole_Datasets" / f"{frame.token}.png")
+        assert set(np.unique(mask)) == {0, 255}
+        np.testing.assert_array_equal(mask == 255, other.raw.read() > 0)
+    home = root / "Test_Datasets" / "rooms"
+    for frame in _rgbd(nyu, "val"):
+        name = f"scene_0001/{frame.token[-4:]}.png"
+        true, sparse, full = (_image(home / kind / name) for kind in ("gt", "raw_1%", "raw_100%"))
+        np.testing.assert_allclose(full / 65535 * 20, frame.raw.read(), atol=1e-3)
+        np.testing.assert_array_equal(sparse[sparse > 0], true[sparse > 0])
+        assert 0.003 < (sparse > 0).mean() < 0.02
+        assert _image(home / "rgb" / name).shape == (*SIZE, 3)
+
+
 def _calibration(path):
     lines = (line.partition(":") for line in path.read_text(encoding="utf-8").splitlines())
     return {key: np.array(values.split(), float) for key, _, values in lines}

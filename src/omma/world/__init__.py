@@ -4,4 +4,7 @@
 `daylight`. `scene` holds it and its state at an instant; `cast` and `render` turn rays into hits and colours;
 `sensors` are cameras and LiDAR, `bev` is ground truth from above, `capture` is one frame of it all; `writers`
 put frames on disk and `build` runs them.
+
+`rooms` draws furnished rooms, bare ones come from `shell`; `indoors` renders them, `structured_light` measures
+their depth and `handheld` is one frame of it all.
 """

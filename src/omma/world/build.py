@@ -42,6 +42,7 @@ FORMATS = {
     "bev-dirs": "omma.world.writers.bev_dirs",
     "rgbd-nyu": "omma.world.writers.rgbd_nyu",
     "rgbd-kitti": "omma.world.writers.rgbd_kitti",
+    "rgbd-dirs": "omma.world.writers.rgbd_dirs",
 }
 _FRAMES_PER_UNIT = 8
 

@@ -331,6 +331,8 @@ def _add_oddments(fitter: _Fitter, rng: np.random.Generator) -> None:
 
 def _hang_pictures(fitter: _Fitter, rng: np.random.Generator) -> None:
     """Pictures where nothing tall stands before the wall."""
+    tall = [f for f, h in zip(fitter.footprints, fitter.heights, strict=True) if h > 1.0]
+    taken = [*tall, *fitter.shell.window_fronts, fitter.shell.doorway]
     for _ in range(int(rng.integers(2, 6))):
         wide, high = float(rng.uniform(0.3, 0.9)), float(rng.uniform(0.3, 0.7))
         wall = int(rng.integers(4))
@@ -339,10 +341,9 @@ def _hang_pictures(fitter: _Fitter, rng: np.random.Generator) -> None:
         pose = fitter.shell.at_wall(wall, along, 0.004) @ place(0, 0, rng.uniform(1.45, 1.65), 0)
         ends = (pose @ np.array([[0, 0.3], [-wide / 2, wide / 2], [0, 0], [1, 1]]))[:2].T
         own = np.array([*(ends.min(0) - 0.05), *(ends.max(0) + 0.05)])
-        tall = [f for f, h in zip(fitter.footprints, fitter.heights, strict=False) if h > 1.0]
-        if not any(_overlap(own, f) for f in [*tall, *fitter.shell.window_fronts, fitter.shell.doorway]):
+        if not any(_overlap(own, other) for other in taken):
             fitter.meshes.append(furniture.picture(rng, wide, high).moved(pose))
-            fitter.shell.window_fronts.append(own)
+            taken.append(own)
 
 
 def _light(fitter: _Fitter, rng: np.random.Generator) -> tuple[list[Lamp], list[Mesh]]:

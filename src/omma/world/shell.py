@@ -179,11 +179,12 @@ def _window(rng: np.random.Generator, size: tuple[float, float, float], wall: in
 
 
 def _door(rng: np.random.Generator, size: tuple[float, float, float], wall: int, at: float) -> list[Mesh]:
-    colour = _TRIM if rng.random() < 0.6 else furniture.pick(rng, furniture.WOODS)
-    leaf = patterned(box((0.03, 0.84, 2.02), (0.012, 0, 1.01), colour), Pattern.WOOD)
+    painted = rng.random() < 0.6
+    colour = _TRIM if painted else furniture.pick(rng, furniture.WOODS)
+    pattern = Pattern.PLAIN if painted else Pattern.WOOD
+    leaf = patterned(box((0.03, 0.84, 2.02), (0.012, 0, 1.01), colour), pattern)
     fields = [
-        patterned(box((0.012, 0.56, h), (0.03, 0, z), colour), Pattern.WOOD)
-        for h, z in ((0.7, 0.55), (0.8, 1.45))
+        patterned(box((0.012, 0.56, h), (0.03, 0, z), colour), pattern) for h, z in ((0.7, 0.55), (0.8, 1.45))
     ]
     frame = [box((0.05, 0.08, 2.1), (0.02, s * 0.46, 1.05), _TRIM) for s in (1, -1)]
     frame.append(box((0.05, 1.0, 0.08), (0.02, 0, 2.06), _TRIM))

@@ -73,7 +73,7 @@ def write_frame(folder: Path, capture: Capture) -> str:
     write_image(home / "image_02" / "data" / f"{name}.png", picture.rgb)
     scan = _scan(capture, 0)
     raw = _projected(capture, camera, scan.xyz, 0)
-    truth = _accumulated(capture, camera, picture.depth_m)
+    truth = _accumulated(capture, camera, picture.depth_m, raw)
     for kind, depth_m in (("velodyne_raw", raw), ("groundtruth", truth)):
         stored = np.rint(np.minimum(depth_m, 255) * KITTI).astype(np.uint16)
         write_image(home / "proj_depth" / kind / "image_02" / f"{name}.png", stored)
@@ -137,7 +137,7 @@ def _projected(
 
 
 def _accumulated(
-    capture: Capture, camera: PinholeCamera, depth_m: NDArray[np.float32]
+    capture: Capture, camera: PinholeCamera, depth_m: NDArray[np.float32], raw: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """(H, W) depth of eleven turns where the camera sees the same, the turns nearest in time first.
 
@@ -145,10 +145,11 @@ def _accumulated(
         capture: the frame.
         camera: as of `kitti_camera`.
         depth_m: (H, W) what that camera sees, infinite for the sky.
+        raw: (H, W) depth of the turn of this instant.
     """
     total = np.zeros(camera.image_size, np.float32)
     for step in sorted(_NEIGHBOURS, key=abs):
-        found = _projected(capture, camera, _scan(capture, step).xyz, step)
+        found = _projected(capture, camera, _scan(capture, step).xyz, step) if step else raw
         agree = np.abs(found - depth_m) < _AGREE * np.minimum(depth_m, _MOST_M)
         fresh = (total == 0) & (found > 0) & agree
         total[fresh] = found[fresh]
