@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -85,6 +86,18 @@ class TestInputs:
             assert depth.shape == (1, 1, height, width)
             assert torch.equal(model(torch.cat([rgb, raw, mask], 1)), depth)
             assert torch.equal(model(rgb, raw), depth)
+
+    @pytest.mark.parametrize("model", [unet(), spnet(), san()], ids=["unet", "spnet", "resnetsan"])
+    def test_bfloat16_and_channels_last(self, model: nn.Module) -> None:
+        batch = inputs()
+        with torch.no_grad():
+            expected = model(*batch)
+        model = copy.deepcopy(model).to(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            depth = model(*(values.to(memory_format=torch.channels_last) for values in batch))
+        assert float((depth - expected).abs().mean().detach()) < 0.01 * float(expected.abs().max())
+        depth.float().mean().backward()
+        assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
     @torch.no_grad()
     def test_padding_is_what_one_would_pad_by_hand(self) -> None:
