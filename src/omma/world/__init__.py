@@ -5,6 +5,6 @@
 `sensors` are cameras and LiDAR, `bev` is ground truth from above, `capture` is one frame of it all; `writers`
 put frames on disk and `build` runs them.
 
-`rooms` draws furnished rooms, bare ones come from `shell`; `indoors` renders them, `structured_light` measures
+`rooms` draws furnished rooms, `shell` bare ones; `indoors` renders them, `structured_light` measures
 their depth and `handheld` is one frame of it all.
 """
