@@ -1,6 +1,6 @@
 """Reading checkpoints of the original projects: plain names, grids and image sizes they hold, strict loading.
 
-Users: lss, diffbev.
+Users: lss, diffbev, g2_monodepth.
 """
 
 from __future__ import annotations
