@@ -13,7 +13,7 @@ import scipy.io
 from lss_files import write_nuscenes
 from rgbd_files import REAL, real, scene, write, write_pairs
 
-from omma.data.formats import rgbd_folders, rgbd_kitti, rgbd_nuscenes, rgbd_nyu
+from omma.data.formats import rgbd_folders, rgbd_kitti, rgbd_nuscenes, rgbd_nyu, rgbd_reference
 from omma.data.formats.nuscenes import CAMERAS
 from omma.data.formats.rgbd import KITTI, MILLIMETRES, DepthFile, ImageFile, read_intrinsics
 from omma.data.formats.rgbd_folders import DepthUnits
@@ -49,6 +49,31 @@ def test_full_scale_coding(tmp_path: Path) -> None:
     frame = rgbd_folders.read_frames(tmp_path, "train")[0]
     assert (frame.dataset, frame.token) == ("indoor", "indoor/000")
     np.testing.assert_allclose(frame.depth.read(), scene(0)[1], atol=2e-4)
+
+
+def test_folders_of_the_reference(tmp_path: Path) -> None:
+    for home in ("RGBD_Datasets", "Test_Datasets"):
+        write_pairs(tmp_path / home / "rooms", 2, units=65535 / 20)
+        note(tmp_path / home, full_scale=True, max_depth=20)
+    test = tmp_path / "Test_Datasets" / "rooms"
+    (test / "depth").rename(test / "gt")
+    raw = np.where(np.indices((48, 64))[1] % 9 == 0, 4096, 0).astype(np.uint16)
+    for index in range(2):
+        write(test / "raw_1%" / f"{index:03d}.png", raw)
+    holes = write(tmp_path / "Hole_Datasets" / "a" / "1.png", np.zeros((9, 9), np.uint8))
+    assert rgbd_reference.is_layout(tmp_path)
+    assert rgbd_reference.find_hole_maps(tmp_path) == (holes,)
+    assert rgbd_reference.find_hole_maps(tmp_path / "RGBD_Datasets") == ()
+    train, val, tested = (rgbd_reference.read_frames(tmp_path, split) for split in ("train", "val", "test"))
+    assert [frame.token for frame in train] == ["rooms/000", "rooms/001"]
+    assert [(frame.token, frame.raw) for frame in val] == [("rooms/000", None), ("rooms/001", None)]
+    assert [frame.token[-6:] for frame in tested] == ["raw_0%", "raw_0%", "raw_1%", "raw_1%"]
+    assert tested[0].raw is None
+    np.testing.assert_allclose(val[1].depth.read(), scene(1)[1], atol=2e-4)
+    np.testing.assert_allclose(tested[3].raw.read().max(), 4096 / 65535 * 20, rtol=1e-6)
+    (test / "raw_1%" / "001.png").unlink()
+    with pytest.raises(DataError, match="has no depth for 001"):
+        rgbd_reference.read_frames(tmp_path, "test")
 
 
 def test_pairs_go_by_name_and_not_by_order(tmp_path: Path) -> None:

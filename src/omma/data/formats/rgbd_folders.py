@@ -74,7 +74,7 @@ def read_frames(root: Path, split: str, *, units: DepthUnits | None = None) -> l
     return [
         frame
         for folder in _folders(root, split)
-        for frame in _read_pair(folder, root, units or _note(folder, root))
+        for frame in _read_pair(folder, root, units or read_units(folder, root))
     ]
 
 
@@ -94,8 +94,12 @@ def _folders(root: Path, split: str) -> list[Path]:
     return found
 
 
-def _note(folder: Path, root: Path) -> DepthUnits:
-    """Units of `rgbd.json` next to rgb/, or else of the root's."""
+def read_units(folder: Path, root: Path) -> DepthUnits:
+    """Units of `rgbd.json` next to rgb/, or else of the root's.
+
+    Raises:
+        DataError: there is none, or it lacks something.
+    """
     places = [folder / NOTE, root / NOTE]
     note = next((place for place in places if place.is_file()), None)
     if note is None:

@@ -10,14 +10,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from omma.data.formats import nuscenes, rgbd_folders, rgbd_kitti, rgbd_nuscenes, rgbd_nyu
+from omma.data.formats import nuscenes, rgbd_folders, rgbd_kitti, rgbd_nuscenes, rgbd_nyu, rgbd_reference
 from omma.data.formats.nuscenes_depth import scatter_nearest
 from omma.data.formats.rgbd import DEPTH_SUFFIXES, Depth, DepthFile, DepthSource, ImageFile, RgbdFrame
 from omma.data.formats.rgbd_folders import DepthUnits
 from omma.data.io import read_bytes
 from omma.errors import ConfigError, DataError
 
-Layout = Literal["auto", "folders", "nyu_mat", "nyu_h5", "kitti", "nuscenes"]
+Layout = Literal["auto", "folders", "reference", "nyu_mat", "nyu_h5", "kitti", "nuscenes"]
 
 MAX_DEPTHS_M = (10.0, 20.0, 30.0, 100.0, 150.0)
 _HEADROOM = 1.25
@@ -38,13 +38,16 @@ def find_layout(root: Path) -> Layout:
         return "nuscenes"
     if rgbd_kitti.is_layout(root):
         return "kitti"
+    if rgbd_reference.is_layout(root):
+        return "reference"
     if rgbd_folders.is_layout(root):
         return "folders"
     if rgbd_nyu.is_h5_layout(root):
         return "nyu_h5"
     raise DataError(
         f"{root}: no layout is recognised",
-        f"expected rgb/ and depth/ (in a split's folder or beside {rgbd_folders.NOTE}), {rgbd_nyu.LABELLED}, "
+        f"expected rgb/ and depth/ (in a split's folder or beside {rgbd_folders.NOTE}), RGBD_Datasets/, "
+        f"{rgbd_nyu.LABELLED}, "
         "{train,val}/**/*.h5, {train,val}/DRIVE/proj_depth/groundtruth/, or nuScenes v1.0-*/ tables",
     )
 
@@ -71,8 +74,9 @@ def read_frames(
         ConfigError: units are given for a layout that has its own, or only half of them.
     """
     found = find_layout(root) if layout == "auto" else layout
-    if found == "folders":
-        return rgbd_folders.read_frames(root, split, units=_given_units(units_per_metre, max_depth_m))
+    if found in ("folders", "reference"):
+        reader = rgbd_folders if found == "folders" else rgbd_reference
+        return reader.read_frames(root, split, units=_given_units(units_per_metre, max_depth_m))
     if units_per_metre is not None:
         raise ConfigError(
             f"data.units_per_metre={units_per_metre:g}: layout {found} has its own units",
