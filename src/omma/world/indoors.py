@@ -24,10 +24,11 @@ _GRID = 4  # pixels of a block in each direction
 _JITTER = np.float32(0.4)  # of a place: more gives grain, less gives bands
 _OPEN_M = 0.004  # rays start this far off the surface
 _SAME_PLANE_M = 0.02
+_SAME_NORMAL = 0.8
 _PROBES = 600
 _KEY = 0.17  # mean brightness of a picture before the tone curve
 _LAMP_M = 0.16  # half width of a lamp
-_NEAR_M2 = 0.2  # lights are no nearer than this, squared, or single rays would sparkle
+_NEAR_M2 = 0.2  # lamps are no nearer than this, squared, or single rays would sparkle
 _SUN_RAD = 0.006
 _SPREAD = np.array([0, 10, 5, 15, 12, 6, 9, 3, 2, 8, 7, 13, 14, 4, 11, 1])  # order of places in a block
 
@@ -100,7 +101,7 @@ class IndoorRenderer:
         block = _SPREAD[_block(shape)]
         direct, sunlit = self._direct(surface, block, rng)
         bounced = self._bounced(surface, block, rng)
-        alike = _Alike(surface, shape)
+        alike = _Alike(surface, shape, pixel_rad)
         light = alike.mean(direct, 1, range(-1, 3))
         bounced = alike.mean(alike.mean(bounced, 1, range(-1, 3)), _GRID, range(-1, 2))
         light += bounced
@@ -195,10 +196,11 @@ class IndoorRenderer:
         leaving = -(np.float32(inward / area) @ way)
         some = np.flatnonzero((facing > 0) & (leaving > 0))
         clear = ~self._stops.blocked(start.take(some, 1), way.take(some, 1))
-        fall = facing[some] * leaving[some] * clear / np.maximum(distance[some] ** 2, np.float32(_NEAR_M2))
+        # a patch as a disc: near by it fills the view, however large
+        fall = facing[some] * leaving[some] * clear / (np.pi * distance[some] ** 2 + area).astype(np.float32)
         light = np.zeros_like(start)
         tint = np.float32([[0.92], [1.0], [1.1]]) * np.where(way[2, some] > 0.03, 1.0, 0.3)
-        light[:, some] = tint * (np.float32(self._room.sky * area / np.pi) * fall)
+        light[:, some] = tint * (np.float32(self._room.sky * area) * fall)
         return light
 
     def _bounced(self, surface: Surface, block: NDArray[np.intp], rng: np.random.Generator) -> Float:
@@ -277,10 +279,11 @@ class _Development:
 class _Alike:
     """Averages pixels with their neighbours on the same surface."""
 
-    def __init__(self, surface: Surface, shape: tuple[int, int]) -> None:
+    def __init__(self, surface: Surface, shape: tuple[int, int], pixel_rad: float) -> None:
         self._position = surface.position.reshape(3, *shape)
         self._normal = surface.normal.reshape(3, *shape)
         self._shape = shape
+        self._gap_m = np.float32(_SAME_PLANE_M) + surface.distance.reshape(shape) * np.float32(pixel_rad)
 
     def mean(self, values: Float, stride: int, steps: range) -> Float:
         """(3, N) means over so many steps of `stride` pixels down and across."""
@@ -290,8 +293,8 @@ class _Alike:
             for across in steps:
                 here, there = _overlapping(self._shape, down * stride, across * stride)
                 normal, gap = self._normal[here], self._position[there] - self._position[here]
-                same = np.abs(_dot(normal, gap)) < _SAME_PLANE_M * stride**0.5
-                same &= _dot(normal, self._normal[there]) > 0.9
+                same = np.abs(_dot(normal, gap)) < self._gap_m[here[1:]] * np.float32(stride**0.5)
+                same &= _dot(normal, self._normal[there]) > _SAME_NORMAL
                 total[here] += image[there] * same
                 count[here[1:]] += same
         return (total / np.maximum(count, 1)).reshape(3, -1)
