@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omma.data.formats.rgbd_folders import DEPTH, FULL_SCALE, NOTE, RGB
+from omma.data.formats.rgbd_reference import HOLES, TEST, TRAIN
 from omma.data.formats.simbev_layout import scene_key
 from omma.world.handheld import RoomCapture
 from omma.world.rooms import build_room
@@ -24,7 +25,6 @@ FRAME_INTERVAL_S = 1.0
 SPLITS = ("train", "val")
 MAX_DEPTH_M = 20.0
 NAME = "rooms"
-TRAIN, HOLES, TEST = "RGBD_Datasets", "Hole_Datasets", "Test_Datasets"
 _SPARSE = 0.01
 build_scene = build_room
 Capture = RoomCapture
