@@ -1,0 +1,78 @@
+"""RGB-D samples of a recipe: which frames, what the network is given, and pictures of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from omma.data.dataset import Collate
+from omma.data.formats.rgbd import find_files
+from omma.errors import DataError
+from omma.systems.g2_monodepth.config import G2Config, G2Data
+from omma.systems.g2_monodepth.degrade import Degradation
+from omma.systems.g2_monodepth.layouts import read_frames, read_pair
+from omma.systems.g2_monodepth.samples import RgbdSamples, TrainingSamples, ValidationSamples, collate
+
+
+def build(config: G2Config, split: str, *, augment: bool) -> tuple[RgbdSamples, Collate]:
+    """One split of the recipe's data.
+
+    Args:
+        config: the recipe.
+        split: "train", "val" or what else the data set has.
+        augment: crops, mirroring and made input depth, for training; else fixed input depths.
+
+    Raises:
+        DataError: the data set, the split or a file is missing or wrong.
+        ConfigError: a setting does not fit the data set.
+    """
+    data = config.data
+    frames = read_frames(
+        _root(data),
+        split,
+        layout=data.layout,
+        units_per_metre=data.units_per_metre,
+        max_depth_m=data.max_depth,
+    )
+    if augment:
+        settings = _degradation(data)
+        samples = TrainingSamples(
+            frames,
+            data.image_size,
+            degradation=settings,
+            depth_resize=data.depth_resize,
+            hue=data.hue,
+            measured=data.measured,
+        )
+        return samples, collate
+    return ValidationSamples(frames, data.val_image_size, patterns=data.val_patterns), collate
+
+
+def build_inputs(config: G2Config, files: Sequence[Path]) -> tuple[RgbdSamples, Collate]:
+    """The user's own pictures, without known depths, for prediction."""
+    frames = [read_pair(file, max_depth_m=config.data.max_depth) for file in files]
+    return ValidationSamples(frames, None, patterns=["none"]), collate
+
+
+def _root(data: G2Data) -> Path:
+    if data.root is None:
+        raise DataError(
+            "data.root is not set",
+            "give data.root=PATH, set OMMA_DATA_G2_MONODEPTH, or make one: `omma world rgbd-nyu --out DIR`",
+        )
+    return Path(data.root).expanduser()
+
+
+def _degradation(data: G2Data) -> Degradation:
+    """The recipe's section with the hole pictures found."""
+    settings = data.degradation
+    maps: tuple[Path, ...] = ()
+    if settings.hole_maps is not None:
+        maps = tuple(find_files(Path(settings.hole_maps), (".png",)).values())
+        if not maps:
+            raise DataError(
+                f"{settings.hole_maps}: holds no pictures of holes",
+                "data.degradation.hole_maps names their folder; none draws rectangles",
+            )
+    values = settings.model_dump(exclude={"hole_maps"})
+    return Degradation(**values, hole_maps=maps)
