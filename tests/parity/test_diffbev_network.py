@@ -275,11 +275,8 @@ class TestWholeNetworks:
         labels = torch.from_numpy(np.unpackbits(arrays["labels"], axis=-1, count=200)).bool()
 
         passed: dict[str, Any] = {}
-        for name in ("backbone", "view"):
-            keep = lambda _m, _i, out, name=name: passed.update({name: out})  # noqa: E731
-            getattr(model, name).register_forward_hook(keep)
+        model.view.register_forward_hook(lambda _m, _i, out: passed.update(view=out))
         logits = model(image, intrinsics)
-        close(passed["backbone"][0], arrays["feat3"], atol=2e-5)
         bev = passed["view"].bev
         close(bev[:, :8], arrays["bev_slice"], atol=3e-4)
         close(bev.sum((2, 3)), arrays["bev_sum"], rtol=1e-4, atol=1e-2)
