@@ -79,7 +79,7 @@ class TestSwin:
         stages: list[Tensor] = []
         for stage in swin.stages:
             stage.register_forward_hook(lambda _m, _i, out: stages.append(out))
-        maps = swin(tensor(arrays, "image"))
+        maps = swin(seeded_image(arrays, 1, 3, 230, 262))
         close(maps[0], arrays["feat3"], atol=2e-5)
         for index, tokens in enumerate(stages):
             assert tuple(tokens.shape[1:3]) == tuple(arrays[f"stage{index}_hw"])
@@ -88,7 +88,7 @@ class TestSwin:
     @torch.no_grad()
     def test_maps_smaller_than_the_window(self) -> None:
         swin, arrays = part("swin", "swin_t_tiny_map")
-        close(swin(tensor(arrays, "image"))[0], arrays["feat3"], atol=2e-5)
+        close(swin(seeded_image(arrays, 2, 3, 70, 101))[0], arrays["feat3"], atol=2e-5)
 
     @torch.no_grad()
     def test_three_outputs_are_the_stages_normalised(self) -> None:
@@ -99,7 +99,7 @@ class TestSwin:
         stages: list[Tensor] = []
         for stage in three.stages:
             stage.register_forward_hook(lambda _m, _i, out: stages.append(out))
-        maps = three(tensor(arrays, "image"))
+        maps = three(seeded_image(arrays, 1, 3, 230, 262))
         close(maps[2], arrays["feat3"], atol=2e-5)
         for feature_map, tokens in zip(maps[:2], stages[1:3], strict=True):
             normalised = nn.functional.layer_norm(tokens, tokens.shape[-1:]).permute(0, 3, 1, 2)
@@ -275,8 +275,11 @@ class TestWholeNetworks:
         labels = torch.from_numpy(np.unpackbits(arrays["labels"], axis=-1, count=200)).bool()
 
         passed: dict[str, Any] = {}
-        model.view.register_forward_hook(lambda _m, _i, out: passed.update(view=out))
+        for name in ("backbone", "view"):
+            keep = lambda _m, _i, out, name=name: passed.update({name: out})  # noqa: E731
+            getattr(model, name).register_forward_hook(keep)
         logits = model(image, intrinsics)
+        close(passed["backbone"][0], arrays["feat3"], atol=2e-5)
         bev = passed["view"].bev
         close(bev[:, :8], arrays["bev_slice"], atol=3e-4)
         close(bev.sum((2, 3)), arrays["bev_sum"], rtol=1e-4, atol=1e-2)
@@ -305,7 +308,9 @@ class TestWholeNetworks:
         )
         assert isinstance(model, BevSegmenter)
         image, intrinsics = seeded_image(arrays, 2, 3, 270, 300), tensor(arrays, "intrinsics")
-        out = model.forward_train(image, intrinsics, times=tensor(arrays, "t"), noise=tensor(arrays, "noise"))
+        noise = draw(arrays["noise_seed"], 2, 14, 48, 64)
+        close(noise[0, :, 0, :8], arrays["noise_head"])
+        out = model.forward_train(image, intrinsics, times=tensor(arrays, "t"), noise=noise)
         close(out.depth_logits, arrays["depth_logit"], atol=2e-5)
         close(out.logits, arrays["logits"], atol=1e-3)
         segmentation = segmentation_loss(out.logits, tensor(arrays, "labels"))

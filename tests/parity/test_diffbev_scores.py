@@ -51,3 +51,18 @@ def test_nothing_visible_is_not_a_number(case):
     assert np.isnan(meter.compute()["mIoU"])
     assert np.isnan(meter.per_sample()[0]["iou"])
     assert np.isnan(float(case["scalar_iou_empty"]))
+
+
+def test_perfect_logits_score_one_and_a_constant_answer_its_visible_share(case):
+    labels = torch.from_numpy(case["labels"])
+    target, visible = labels[:, :14], labels[:, 14:]
+    tokens = [str(index) for index in range(len(labels))]
+    perfect, constant = (OccupancyMeter([f"c{index}" for index in range(14)]) for _ in range(2))
+    perfect.update(target * 20.0 - 10.0, target, visible, tokens)
+    assert perfect.compute()["mIoU"] == 1.0
+    everywhere = torch.full(target.shape, -10.0)
+    everywhere[:, 0] = 10.0
+    constant.update(everywhere, target, visible, tokens)
+    share = (target[:, :1] & visible).sum() / visible.sum()
+    assert constant.compute()["IoU_c0"] == pytest.approx(float(share), rel=1e-6)
+    assert constant.compute()["IoU_c1"] == 0.0
