@@ -7,7 +7,7 @@ Depths are normalised, 1 is max_depth, 0 is unknown. All that is random comes fr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from omma.data.formats.rgbd import Colour, Depth
 from omma.data.io import read_grey
-from omma.systems.g2_monodepth.patterns import draw_keep, parse_pattern, thin
+from omma.systems.g2_monodepth.patterns import ARTEFACTS, Part, draw_keep, parse_pattern, thin
 
 Style = Literal["code", "guide"]
 Rng = np.random.Generator
@@ -39,7 +39,7 @@ class Degradation:
 
     Args:
         style: variant of noise, blur and holes.
-        pattern: which depths are kept; see `patterns`.
+        pattern: which depths are kept, and artefacts that are certain; see `patterns`.
         noise: chance of noise.
         blur: chance of blur; with style "code" it is certain where the pattern keeps everything.
         holes: chance of holes.
@@ -62,7 +62,7 @@ GUIDE = Degradation(style="guide", pattern="percent", holes=0.5, relocate=False)
 
 
 def only_pattern(pattern: str) -> Degradation:
-    """No artefact but the pattern, for validation."""
+    """No artefact but those that the pattern names, for validation."""
     return Degradation(pattern=pattern, noise=0, blur=0, holes=0, relocate=False)
 
 
@@ -93,11 +93,21 @@ def make_raw(depth: Depth, image: Colour, settings: Degradation, rng: Rng) -> De
     names = {part.name for part in parts}
     if "none" in names:
         return np.zeros_like(depth)
+    settings = replace(settings, **{name: 1.0 for name in ("noise", "blur", "holes") if name in names})
     artefacts = _code_artefacts if settings.style == "code" else _guide_artefacts
-    raw = artefacts(depth, settings, rng, names == {"full"})
-    if settings.outliers:
-        raw = add_outliers(raw, float(rng.uniform(0, settings.outliers)), rng)
+    raw = artefacts(depth, settings, rng, names - set(ARTEFACTS) == {"full"})
+    share = _outlier_share(parts, settings, rng)
+    if share:
+        raw = add_outliers(raw, share, rng)
     return np.where(draw_keep(parts, raw, image, rng), raw, np.float32(0))
+
+
+def _outlier_share(parts: Sequence[Part], settings: Degradation, rng: Rng) -> float:
+    """The pattern's share, else one up to the settings' largest."""
+    for part in parts:
+        if part.name == "outliers":
+            return part.draw(rng, 0.0)
+    return float(rng.uniform(0, settings.outliers)) if settings.outliers else 0.0
 
 
 def _code_artefacts(depth: Depth, settings: Degradation, rng: Rng, dense: bool) -> Depth:

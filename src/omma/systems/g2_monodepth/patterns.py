@@ -1,7 +1,8 @@
 """Which known depths are given to the network: sparsity patterns, written as text (spec 4.3).
 
 A pattern is `NAME`, `NAME:NUMBER` or `NAME:LOW~HIGH` (drawn between them); `A&B` keeps what both keep;
-`0.5*uniform:100~2000+0.5*lidar` draws one of several. Numbers with % are shares. Names:
+`A with noise and holes` also spoils the depths, for certain; `0.5*uniform:100~2000+0.5*lidar` draws one of
+several. Numbers with % are shares. Names:
 
     none, full              nothing, everything
     uniform:1%              each known pixel with this chance; a number without % is a count of pixels
@@ -11,12 +12,14 @@ A pattern is `NAME`, `NAME:NUMBER` or `NAME:LOW~HIGH` (drawn between them); `A&B
     grid:16                 every 16th pixel both ways
     rows:16                 so many of 64 bands of rows, evenly spread
     sector:25%, bottom:25%  all but a random range of columns, all but the lowest rows
+
+and behind `with`: noise, blur, holes (as training makes them) and outliers:10% (that share of the depths).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -37,6 +40,7 @@ _NAMED = {"mixture": MIXTURE, "percent": PERCENT}
 FEWEST_KEY_POINTS, INSTEAD_OF_KEY_POINTS = 20, 500
 SCAN_COLUMNS, SCAN_PITCH, SCAN_YAW = 200, 0.5, np.pi / 2.1
 _BANDS = 64
+ARTEFACTS = ("noise", "blur", "holes", "outliers")
 _TERM = re.compile(r"(?P<name>[a-z]+)(:(?P<low>[\d.]+)(?P<lu>%?)(~(?P<high>[\d.]+)(?P<hu>%?))?)?")
 
 
@@ -75,7 +79,7 @@ class Choice:
 
     Args:
         weights: chances, sum 1.
-        patterns: parts of each; what all its parts keep is kept.
+        patterns: parts of each; what all its parts keep is kept. Artefacts are parts too.
     """
 
     weights: tuple[float, ...]
@@ -96,22 +100,24 @@ def parse_pattern(text: str) -> Choice:
         ConfigError: it cannot be read, a name is unknown or a range is empty.
     """
     weights, patterns = [], []
-    for term in _NAMED.get(text, text).replace(" ", "").split("+"):
+    for term in _NAMED.get(text, text).split("+"):
         weight, star, rest = term.rpartition("*")
         try:
             weights.append(float(weight) if star else 1.0)
         except ValueError:
-            raise ConfigError(f"pattern {text!r}: {weight!r} is no weight", _HELP) from None
-        patterns.append(tuple(_parse_part(part, text) for part in rest.split("&")))
+            raise ConfigError(f"pattern {text!r}: {weight.strip()!r} is no weight", _HELP) from None
+        names, *artefacts = re.split(r"\s+with\s+|\s+and\s+", rest.strip())
+        keepers = [_parse_part(part, text, _KEEPERS) for part in names.split("&")]
+        patterns.append((*keepers, *(_parse_artefact(part, text) for part in artefacts)))
     total = sum(weights)
     if not total > 0 or min(weights) < 0:
         raise ConfigError(f"pattern {text!r}: weights must not be negative, nor all 0")
     return Choice(tuple(weight / total for weight in weights), tuple(patterns))
 
 
-def _parse_part(part: str, text: str) -> Part:
-    match = _TERM.fullmatch(part)
-    if match is None or match["name"] not in _KEEPERS:
+def _parse_part(part: str, text: str, names: Collection[str]) -> Part:
+    match = _TERM.fullmatch(part.replace(" ", ""))
+    if match is None or match["name"] not in names:
         raise ConfigError(f"pattern {text!r}: {part!r} is unknown", _HELP)
     if match["low"] is None:
         return Part(match["name"])
@@ -126,8 +132,17 @@ def _parse_part(part: str, text: str) -> Part:
     return Part(match["name"], low, high, share)
 
 
+def _parse_artefact(part: str, text: str) -> Part:
+    found = _parse_part(part, text, ARTEFACTS)
+    if found.name == "outliers" and not found.share:
+        raise ConfigError(f"pattern {text!r}: {part!r} needs a share, such as outliers:10%")
+    if found.name != "outliers" and found.low is not None:
+        raise ConfigError(f"pattern {text!r}: {part!r}: {found.name} takes no number")
+    return found
+
+
 def draw_keep(parts: tuple[Part, ...], depth: Depth, image: Colour, rng: Rng) -> Keep:
-    """The pixels (H, W) that all parts of a pattern keep.
+    """The pixels (H, W) that all parts of a pattern keep; artefacts keep all.
 
     Args:
         parts: of one pattern.
@@ -138,7 +153,8 @@ def draw_keep(parts: tuple[Part, ...], depth: Depth, image: Colour, rng: Rng) ->
     known = depth > 0
     keep = np.ones(depth.shape, bool)
     for part in parts:
-        keep &= _KEEPERS[part.name](part, known, image, rng)
+        if part.name in _KEEPERS:
+            keep &= _KEEPERS[part.name](part, known, image, rng)
     return keep
 
 
@@ -275,4 +291,7 @@ _KEEPERS: dict[str, Callable[[Part, Keep, Colour, Rng], Keep]] = {
     "sector": _sector,
     "bottom": _bottom,
 }
-_HELP = f"names are {', '.join(_KEEPERS)}; write 0.5*uniform:1%~10%+0.5*lidar:64, or mixture, or percent"
+_HELP = (
+    f"names are {', '.join(_KEEPERS)}; write 0.5*uniform:1%~10%+0.5*lidar:64, or mixture, or percent; "
+    f"behind `with`: {', '.join(ARTEFACTS)}"
+)
