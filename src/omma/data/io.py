@@ -169,15 +169,29 @@ def read_npz(path: Path, key: str) -> NDArray[Any]:
     Raises:
         DataError: the file is missing or damaged, lacks the key or holds objects.
     """
-    archive = _load(path, read_bytes(path))
-    if isinstance(archive, np.ndarray):
-        raise DataError(f"{path}: is a single array, expected an .npz archive with key {key!r}")
+    archive = _load_archive(path)
     if key not in archive:
         raise DataError(f"{path}: has no array {key!r}; it holds {', '.join(archive) or 'nothing'}")
     try:
         return archive[key]
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise _damaged(path, error) from None
+
+
+def npz_names(path: Path) -> list[str]:
+    """Names of the arrays of a .npz file.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    return list(_load_archive(path))
+
+
+def _load_archive(path: Path) -> Any:
+    archive = _load(path, read_bytes(path))
+    if isinstance(archive, np.ndarray):
+        raise DataError(f"{path}: is a single array (.npy), expected an .npz archive of named arrays")
+    return archive
 
 
 def _load(path: Path, data: bytes) -> Any:

@@ -46,11 +46,13 @@ class Alias:
         key: the config key that it sets; empty for an option of the command.
         read: turns the flag's value into the key's.
         option: the command's own option that it stands for: "name" (run folder) or "resume".
+        with_it: overrides without which the key does not exist, such as "schedule.name=step".
     """
 
     key: str = ""
     read: Callable[[str], str] = str
     option: str = ""
+    with_it: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class System:
         data: `build(config, split, *, augment) -> (Samples, collate)`.
         best: metric of best/ and its direction, "max" or "min"; the column is "val/<metric>".
         inputs: `build_inputs(config, files) -> (Samples, collate)` for `omma predict --input`.
+        sparse_inputs: whether `inputs` also takes `sparse=`, a file of known depth for each file
+            (`omma predict --sparse`).
         convert: module with load_reference, from_reference, to_reference.
         training_files: module with write_training_file and read_training_file, the original script's files.
         viz: `draw(predictions) -> (H, W, 3) uint8`, one picture from several runs.
@@ -85,6 +89,7 @@ class System:
     data: str
     best: tuple[str, str]
     inputs: str | None = None
+    sparse_inputs: bool = False
     convert: str | None = None
     training_files: str | None = None
     viz: str | None = None

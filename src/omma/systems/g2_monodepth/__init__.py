@@ -9,6 +9,7 @@ SYSTEM = System(
     task="task:G2Task",
     data="data:build",
     inputs="data:build_inputs",
+    sparse_inputs=True,
     convert="convert",
     training_files="training_files",
     viz="viz:draw",

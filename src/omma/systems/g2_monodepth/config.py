@@ -16,6 +16,7 @@ from omma.config.base import (
     SystemSection,
 )
 from omma.errors import ConfigError
+from omma.systems.g2_monodepth.layouts import Layout
 from omma.systems.g2_monodepth.patterns import parse_pattern
 
 
@@ -29,6 +30,7 @@ def _check_pattern(text: str) -> str:
 
 Pattern = Annotated[str, AfterValidator(_check_pattern)]
 Size = tuple[PositiveInt, PositiveInt]
+PositiveFloat = Annotated[float, Field(gt=0)]
 Pad = Literal["replicate", "reflect", "zero"]
 HeadActivation = Literal["none", "relu", "softplus", "sigmoid"]
 
@@ -102,11 +104,23 @@ class DegradationSection(Section):
     hole_maps: str | None = Field(None, description="folder of hole pictures; default random rectangles")
 
 
+class PredictSection(Section):
+    """What `omma predict` needs beside the picture, and what it does with given depths."""
+
+    keep_input: bool = Field(False, description="given depths stay as they are in the result")
+    intrinsics: tuple[PositiveFloat, PositiveFloat, float, float] | None = Field(
+        None, description="fx, fy, cx, cy in pixels of --input pictures, the first pixel from 0 to 1"
+    )
+    field_of_view: Annotated[float, Field(gt=0, lt=180)] = Field(
+        60.0, description="degrees from left to right, assumed for point clouds of unknown cameras"
+    )
+
+
 class G2Data(DataSection):
     """Where the pictures come from and how they are read."""
 
-    layout: Literal["auto", "folders", "reference", "nyu_mat", "nyu_h5", "kitti", "nuscenes"] = Field(
-        "auto", description="auto looks at the folder"
+    layout: Layout = Field(
+        "auto", description="auto looks at the folder; nyu_folder: folders in millimetres without rgbd.json"
     )
     units_per_metre: Annotated[float, Field(gt=0)] | None = Field(
         None, description="stored value of one metre, for folders of pictures; default rgbd.json"
@@ -129,6 +143,7 @@ class G2Data(DataSection):
     val_patterns: list[Pattern] = Field(
         ["none", "uniform:1%", "full"], min_length=1, description="input depths of the validation"
     )
+    predict: PredictSection = PredictSection()
 
 
 class G2Config(RunConfig):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from omma.data.dataset import Collate
 from omma.data.formats.rgbd import find_files
 from omma.errors import DataError
 from omma.systems.g2_monodepth.config import G2Config, G2Data
 from omma.systems.g2_monodepth.degrade import Degradation
-from omma.systems.g2_monodepth.layouts import read_frames, read_pair
+from omma.systems.g2_monodepth.layouts import read_frames
+from omma.systems.g2_monodepth.own import read_pair
 from omma.systems.g2_monodepth.samples import RgbdSamples, TrainingSamples, ValidationSamples, collate
 
 
@@ -48,10 +51,28 @@ def build(config: G2Config, split: str, *, augment: bool) -> tuple[RgbdSamples, 
     return ValidationSamples(frames, data.val_image_size, patterns=data.val_patterns), collate
 
 
-def build_inputs(config: G2Config, files: Sequence[Path]) -> tuple[RgbdSamples, Collate]:
-    """The user's own pictures, without known depths, for prediction."""
-    frames = [read_pair(file, max_depth_m=config.data.max_depth) for file in files]
-    return ValidationSamples(frames, None, patterns=["none"]), collate
+def build_inputs(
+    config: G2Config, files: Sequence[Path], sparse: Sequence[Path] = ()
+) -> tuple[RgbdSamples, Collate]:
+    """The user's own pictures for prediction, each with its known depths, or all without.
+
+    Args:
+        config: the recipe.
+        files: pictures.
+        sparse: depths as GivenDepth reads them, one file a picture in the same order, or none.
+
+    Raises:
+        DataError: a file is missing, wrong, or the two of a pair do not fit.
+    """
+    settings = config.data
+    known = {"units_per_metre": settings.units_per_metre, "max_depth_m": settings.max_depth}
+    camera = settings.predict.intrinsics
+    if camera is not None:
+        fx, fy, cx, cy = camera
+        known["intrinsics"] = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+    pairs = zip(files, sparse or [None] * len(files), strict=True)
+    frames = [read_pair(image, raw, **known) for image, raw in pairs]
+    return ValidationSamples(frames, None, patterns=["measured"]), collate
 
 
 def _root(data: G2Data) -> Path:
