@@ -27,7 +27,9 @@ from omma.systems.g2_monodepth.changes import (
 from omma.systems.g2_monodepth.checks import name_factor
 from omma.systems.g2_monodepth.degrade import Degradation, draw_relocation, make_raw, only_pattern
 
+_LEAST_REACH = 0.002  # of max_depth: a picture all of whose depths are nearer has the wrong units
 _RULE = 20260  # of validation input: the same in every run, whatever its seed
+MEASURED = "measured"  # the pattern of input depth that belongs to the frame
 
 
 class RgbdSamples(Samples):
@@ -160,21 +162,32 @@ class ValidationSamples(RgbdSamples):
         return self.patterns[index % len(self.patterns)]
 
     def _load(self, index: int, rng: np.random.Generator) -> Sample:
-        frame, pattern = self.frames[index // len(self.patterns)], self.pattern(index)
-        image, depth, raw = read_arrays(frame, measured=pattern == "measured")
+        sample = self.of_frame(index // len(self.patterns), [self.pattern(index)])[0]
+        return sample | {"token": self.name(index)}
+
+    def of_frame(self, place: int, patterns: Sequence[str]) -> list[Sample]:
+        """One picture with each of several input depths; its files are read once.
+
+        Args:
+            place: of the frame.
+            patterns: see the class; a sample's input is the same whatever other patterns there are.
+        """
+        frame = self.frames[place]
+        image, depth, raw = read_arrays(frame, measured=MEASURED in patterns)
         size = self.size or (image.shape[0], image.shape[1])
         window = central_window(image.shape[:2], size)
         image = crop_resize_colour(image, window, size)
         depth = crop_resize_depth(depth, window, size, "nearest")
-        if raw is not None:
-            given = crop_resize_depth(raw, window, size, "nearest")
-        elif pattern == "measured":
-            given = np.zeros_like(depth)
-        else:
+        measured = np.zeros_like(depth) if raw is None else crop_resize_depth(raw, window, size, "nearest")
+        intrinsics = _intrinsics(frame, window, size)
+        samples = []
+        for pattern in patterns:
             fixed = np.random.default_rng([_RULE, zlib.crc32(f"{frame.token}@{pattern}".encode())])
-            given = make_raw(depth, image, only_pattern(pattern), fixed)
-        sample = _sample(frame, pattern, (image, depth, given), _intrinsics(frame, window, size))
-        return sample | {"token": self.name(index)}
+            given = (
+                measured if pattern == MEASURED else make_raw(depth, image, only_pattern(pattern), fixed)
+            )
+            samples.append(_sample(frame, pattern, (image, depth, given), intrinsics))
+        return samples
 
 
 def read_arrays(frame: RgbdFrame, *, measured: bool) -> tuple[Colour, Depth, Depth | None]:
