@@ -338,12 +338,13 @@ def sweep(
         str | None, typer.Option(help="name of the sweep; its runs are NAME-1, NAME-2 ...")
     ] = None,
     smoke: Annotated[int | None, typer.Option(min=1, help="N steps a run")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="list the runs, train none")] = False,
     runs_dir: RunsDir = None,
 ) -> None:
     """Train a grid: key=a,b is an axis. Prints and saves one table; finished runs are not repeated."""
     from omma.commands.sweep import sweep as run_sweep
 
-    run_sweep(recipe, words or [], name=name, smoke=smoke, runs_dir=runs_dir)
+    run_sweep(recipe, words or [], name=name, smoke=smoke, dry_run=dry_run, runs_dir=runs_dir)
 
 
 @app.command()

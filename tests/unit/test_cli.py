@@ -135,3 +135,25 @@ def test_samples_are_found_by_name_too():
     assert find_samples("1", _Named()) == [1]
     with pytest.raises(UsageError, match="did you mean front"):
         find_samples("frnt", _Named())
+
+
+def test_a_recipe_of_a_grid_lists_its_runs_and_a_word_replaces_an_axis(tmp_path, capsys):
+    file = tmp_path / "grid.yaml"
+    text = (
+        "extends: lss/base\nsweep: {optim.lr: [1.0e-3, 1.0e-4], system.loss.name: [bce, focal], seed: [0]}\n"
+    )
+    file.write_text(text, encoding="utf-8")
+    words = ["sweep", str(file), "seed=0,1", "--dry-run", "--name", "g", "--runs-dir", str(tmp_path / "runs")]
+    assert _run(words, debug=True) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[0] for row in rows if row.startswith("g-")] == [f"g-{n}" for n in range(1, 9)]
+    assert rows[-1].split() == ["g-8", "0.0001", "focal", "1"]
+    assert not (tmp_path / "runs").exists()
+    assert _run(["show", str(file), "optim.lr=2e-3"], debug=True) == 0  # the grid is no setting
+
+
+def test_a_grid_that_is_no_mapping_of_lists_is_named(tmp_path, capsys):
+    file = tmp_path / "grid.yaml"
+    file.write_text("extends: lss/base\nsweep: {optim.lr: 1.0e-3}\n", encoding="utf-8")
+    assert _run(["sweep", str(file), "--dry-run"], debug=False) == 2
+    assert "sweep: gives each key a list" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from omma.config.sweep import axes_of, expand_grid
 from omma.errors import OmmaError, Preempted, UsageError
 from omma.runs.files import write_text_atomic
 from omma.runs.folder import RunFolder, default_name, runs_root
-from omma.systems.recipes import open_recipe
+from omma.systems.recipes import grid_words, open_recipe
 
 
 def sweep(
@@ -21,27 +21,41 @@ def sweep(
     *,
     name: str | None = None,
     smoke: int | None = None,
+    dry_run: bool = False,
     runs_dir: str | None = None,
-) -> Path:
+) -> Path | None:
     """Train every point of a grid, one after the other, as runs NAME-1, NAME-2 ...; a second call goes on.
 
     Args:
         recipe: what to train.
-        words: settings; `key=a,b` is an axis, `key=[a, b]` is one list.
+        words: settings; `key=a,b` is an axis, `key=[a, b]` is one list. A word replaces the same key of the
+            recipe's own `sweep:` section.
         name: of the sweep.
         smoke: a trial of so many steps a run.
+        dry_run: check and list the runs, train none.
         runs_dir: where the runs are made.
 
     Returns:
-        the table, `NAME.csv` beside the runs.
+        the table, `NAME.csv` beside the runs; None after a dry run.
+
+    Raises:
+        UsageError: there is no such recipe, or no axis.
+        ConfigError: a point of the grid is no recipe.
     """
+    root = runs_root(runs_dir)
+    given = {word.partition("=")[0] for word in words}
+    own = [word for word in grid_words(recipe, root) if word.partition("=")[0] not in given]
+    words = [*own, *words]
     axes = axes_of(words)
     if not axes:
         raise UsageError("a sweep needs at least one axis, such as optim.lr=1e-3,1e-4")
     grid = expand_grid(words)
-    root = runs_root(runs_dir)
     recipes = [open_recipe(recipe, point, runs_root=root) for point in grid]
     sweep_name = name or default_name(recipes[0].system.name, f"sweep-{recipes[0].name.rpartition('/')[2]}")
+    if dry_run:
+        listed = [{"run": f"{sweep_name}-{n}"} | _on_axes(point, axes) for n, point in enumerate(grid, 1)]
+        print(text_table(listed))  # noqa: T201
+        return None
     rows = []
     for number, point in enumerate(grid, 1):
         print(f"run {number} of {len(grid)}: {' '.join(point)}")  # noqa: T201
@@ -69,12 +83,16 @@ def _train_point(recipe: str, point: Sequence[str], root: Path, name: str, smoke
 
 
 def _row(run: RunFolder, point: Sequence[str], axes: Sequence[str]) -> dict[str, Any]:
-    values = dict(word.partition("=")[::2] for word in point)
     status = run.status()
     best = status.get("best") or {}
-    row: dict[str, Any] = {"run": run.name} | {axis: values[axis] for axis in axes}
+    row: dict[str, Any] = {"run": run.name} | _on_axes(point, axes)
     return row | {
         "state": status["state"],
         best.get("metric", "best"): best.get("value"),
         "best_step": best.get("step"),
     }
+
+
+def _on_axes(point: Sequence[str], axes: Sequence[str]) -> dict[str, str]:
+    values = dict(word.partition("=")[::2] for word in point)
+    return {axis: values[axis] for axis in axes}

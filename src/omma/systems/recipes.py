@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from omma.config.base import RunConfig
 from omma.config.explain import suggest
@@ -85,6 +87,25 @@ def find_recipe(argument: str, runs_root: Path | None = None) -> tuple[Path, str
     raise UsageError(f"{argument}: no such recipe{suggest(argument, known)}", "`omma ls` lists all recipes")
 
 
+def grid_words(argument: str, runs_root: Path | None = None) -> list[str]:
+    """The recipe file's own grid, its `sweep:` section, as `key=a,b` words; empty where it has none.
+
+    Raises:
+        UsageError: there is no such recipe.
+        ConfigError: the section is no mapping of keys to lists of values.
+    """
+    file, _ = find_recipe(argument, runs_root)
+    grid = read_yaml(file).get("sweep") or {}
+    if not isinstance(grid, dict) or not all(isinstance(values, list) and values for values in grid.values()):
+        raise ConfigError(f"{file}: sweep: gives each key a list, such as optim.lr: [1e-3, 1e-4]")
+    return [f"{key}={','.join(map(_word, values))}" for key, values in grid.items()]
+
+
+def _word(value: Any) -> str:
+    """A value as it is typed after `key=`."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def flag_hints(system: System) -> dict[str, str]:
     """Name of a flag of the original tool -> key here."""
     if system.aliases is None:
@@ -98,6 +119,7 @@ def _layers(file: Path, seen: list[Path]) -> list[Layer]:
         raise ConfigError(f"{file}: extends itself through {' -> '.join(p.name for p in seen)}")
     values = read_yaml(file)
     parent = values.pop("extends", None)
+    values.pop("sweep", None)  # the grid belongs to `omma sweep`; see grid_words
     layer = Layer(_shown(file), values)
     if parent is None:
         return [layer]
