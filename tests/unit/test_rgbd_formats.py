@@ -16,7 +16,6 @@ from rgbd_files import REAL, real, scene, write, write_pairs
 from omma.data.formats import rgbd_folders, rgbd_kitti, rgbd_nuscenes, rgbd_nyu, rgbd_reference
 from omma.data.formats.nuscenes import CAMERAS
 from omma.data.formats.rgbd import KITTI, MILLIMETRES, DepthFile, ImageFile, read_intrinsics
-from omma.data.formats.rgbd_folders import DepthUnits
 from omma.errors import DataError
 
 NYU = {"units_per_metre": 1000, "max_depth": 10}
@@ -104,7 +103,8 @@ def test_units_must_be_known(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"rgbd.json.*units and largest depth are unknown") as caught:
         rgbd_folders.read_frames(tmp_path, "train")
     assert "256: KITTI" in str(caught.value)
-    assert rgbd_folders.read_frames(tmp_path, "train", units=DepthUnits(1000, 10))[0].max_depth_m == 10
+    frames = rgbd_folders.read_frames(tmp_path, "train", units_per_metre=1000, max_depth_m=10)
+    assert frames[0].max_depth_m == 10
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_depth_files_that_are_none(tmp_path: Path) -> None:
     arrays = {
         "nan": (np.array([[1, np.nan]], np.float32), "1 of 2 depths are NaN"),
         "negative": (np.array([[1, -2]], np.float32), "down to -2"),
-        "bytes": (np.ones((2, 2), np.uint8), "too coarse"),
+        "bytes": (np.ones((2, 2), np.uint8), "expected a 16-bit"),
         "colours": (np.ones((2, 2, 3), np.float32), "expected"),
     }
     for name, (values, message) in arrays.items():

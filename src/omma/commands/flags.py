@@ -63,5 +63,6 @@ def _read(flag: str, alias: Alias, value: str, result: Words) -> None:
         result.options[alias.option] = value
         result.read_as.append(f"{flag} {value} -> --{alias.option} {value}")
         return
-    result.overrides.append(f"{alias.key}={alias.read(value)}")
-    result.read_as.append(f"{flag} {value} -> {result.overrides[-1]}")
+    overrides = [*alias.with_it, f"{alias.key}={alias.read(value)}"]
+    result.overrides.extend(overrides)
+    result.read_as.append(f"{flag} {value} -> {' '.join(overrides)}")

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from omma.data.io import image_size, read_bytes, read_depth_png, read_image, read_npy, read_npz
+from omma.data.io import image_size, read_bytes, read_image, read_npy, read_npz, read_picture
 from omma.errors import DataError
 
 MILLIMETRES, KITTI = 1000.0, 256.0  # stored value of one metre
@@ -138,7 +138,7 @@ class DepthFile:
 
     def _read_all(self) -> Depth:
         if self.path.suffix.lower() == ".png":
-            return read_depth_png(self.path, self.units_per_metre)
+            return checked_depth(read_picture(self.path), str(self.path), self.units_per_metre)
         units = read_npz(self.path, DEPTH_KEY) if self.path.suffix.lower() == ".npz" else read_npy(self.path)
         return checked_depth(units, str(self.path), self.units_per_metre)
 
@@ -160,13 +160,15 @@ def checked_depth(units: NDArray[Any], where: str, units_per_metre: float = 1.0)
         DataError: it is no map of numbers, has eight bits only, or a value is NaN, infinite or below 0.
     """
     depth = units.squeeze() if units.ndim > 2 else units
+    hint = "store 16-bit units or float32 metres; a coloured or grey picture of depth is no depth"
     if depth.ndim != 2 or depth.dtype.kind not in "fiu":
-        raise DataError(f"{where}: depth has shape {units.shape} of {units.dtype}, expected (H, W) numbers")
-    if depth.dtype.itemsize == 1:
+        channels = f", {depth.shape[2]} channels" if depth.ndim == 3 else ""
         raise DataError(
-            f"{where}: depth has {depth.dtype} values, 256 steps are too coarse",
-            "store 16-bit units or float32 metres; a coloured or grey picture of depth is no depth",
+            f"{where}: depth has shape {units.shape} of {units.dtype}{channels}, expected (H, W) numbers",
+            hint,
         )
+    if depth.dtype.itemsize == 1:
+        raise DataError(f"{where}: depth has {depth.dtype} values, expected a 16-bit depth picture", hint)
     bad = ~np.isfinite(depth)
     if bad.any():
         raise DataError(
@@ -210,7 +212,7 @@ def pair_by_stem(
     if missing:
         raise DataError(
             f"{where}: {len(missing)} of {len(images)} images have no depth, first {missing[0]}",
-            "an image and its depth have the same name below rgb/ and depth/",
+            "an image and its depth have the same name below rgb/ and depth/; take images without depth out",
         )
     return [(stem, path, depths[stem]) for stem, path in images.items()]
 

@@ -5,13 +5,17 @@ ROOT/NAME/{rgb,depth}/ (the reference's RGBD_Datasets, several sets side by side
 measured input depth. `rgbd.json` next to `rgb/`, or in ROOT, says what the numbers mean:
 {"units_per_metre": 1000, "max_depth": 10}. Instead of units_per_metre, "full_scale": true means that 65535 is
 max_depth, as the reference stores depth. `intrinsics.txt` in the same places, if there, is the camera of all
-pictures (3 x 3; pixel (0, 0) covers the interval from 0 to 1).
+pictures, `intrinsics/NAME.txt` next to rgb/ that of one (3 x 3; pixel (0, 0) covers 0 to 1).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from omma.data.formats.rgbd import (
     DEPTH_SUFFIXES,
@@ -29,6 +33,7 @@ from omma.errors import DataError
 RGB, DEPTH, RAW, NOTE, INTRINSICS = "rgb", "depth", "raw", "rgbd.json", "intrinsics.txt"
 FULL_SCALE = 65535.0
 _KEYS = {"units_per_metre", "max_depth", "full_scale"}
+_ARE = {1: "is", 2: "are"}
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,9 @@ def _all_pairs(root: Path) -> list[Path]:
     return [path for path in candidates if (path / RGB).is_dir() and (path / DEPTH).is_dir()]
 
 
-def read_frames(root: Path, split: str, *, units: DepthUnits | None = None) -> list[RgbdFrame]:
+def read_frames(
+    root: Path, split: str, *, units_per_metre: float | None = None, max_depth_m: float | None = None
+) -> list[RgbdFrame]:
     """The frames of a split, sorted by name.
 
     A child folder with the split's name is the split. Without one, every pair of folders belongs to "train",
@@ -66,7 +73,8 @@ def read_frames(root: Path, split: str, *, units: DepthUnits | None = None) -> l
     Args:
         root: data set folder.
         split: "train", "val" or the name of a child folder.
-        units: what the numbers mean; none reads `rgbd.json`.
+        units_per_metre: stored value of one metre; none reads `rgbd.json`.
+        max_depth_m: depth that counts as 1 when normalised; none reads `rgbd.json`.
 
     Raises:
         DataError: the split, a depth file or the units are missing.
@@ -74,7 +82,7 @@ def read_frames(root: Path, split: str, *, units: DepthUnits | None = None) -> l
     return [
         frame
         for folder in _folders(root, split)
-        for frame in _read_pair(folder, root, units or read_units(folder, root))
+        for frame in _read_pair(folder, root, read_units(folder, root, units_per_metre, max_depth_m))
     ]
 
 
@@ -94,21 +102,30 @@ def _folders(root: Path, split: str) -> list[Path]:
     return found
 
 
-def read_units(folder: Path, root: Path) -> DepthUnits:
-    """Units of `rgbd.json` next to rgb/, or else of the root's.
+def read_units(
+    folder: Path, root: Path, units_per_metre: float | None = None, max_depth_m: float | None = None
+) -> DepthUnits:
+    """Units of `rgbd.json` next to rgb/, or else of the root's; what is given goes before it.
 
     Raises:
         DataError: there is none, or it lacks something.
     """
+    if units_per_metre is not None and max_depth_m is not None:
+        return DepthUnits(units_per_metre, max_depth_m)
     places = [folder / NOTE, root / NOTE]
     note = next((place for place in places if place.is_file()), None)
     if note is None:
+        unknown = {"units": units_per_metre, "largest depth": max_depth_m}
+        lacking = [what for what, value in unknown.items() if value is None]
         raise DataError(
-            f"{places[0]}: no such file, so units and largest depth are unknown",
+            f"{places[0]}: no such file, so {' and '.join(lacking)} {_ARE[len(lacking)]} unknown",
             'write {"units_per_metre": 1000, "max_depth": 10} into it (1000: millimetres, 256: KITTI), or '
             "set data.units_per_metre and data.max_depth",
         )
-    return parse_units(read_json(note), str(note))
+    units = parse_units(read_json(note), str(note))
+    if units_per_metre is not None:
+        return replace(units, units_per_metre=units_per_metre)
+    return units if max_depth_m is None else replace(units, max_depth_m=max_depth_m)
 
 
 def parse_units(record: object, where: str) -> DepthUnits:
@@ -146,8 +163,7 @@ def _read_pair(folder: Path, root: Path, units: DepthUnits) -> list[RgbdFrame]:
             f"give every image one, or take {RAW}/ away",
         )
     name = folder.name if folder != root else root.name
-    camera = next((place for place in (folder / INTRINSICS, root / INTRINSICS) if place.is_file()), None)
-    intrinsics = None if camera is None else read_intrinsics(camera)
+    cameras = read_cameras(folder, root, images)
     prefix = f"{folder.name}/" if folder != root else ""
     return [
         RgbdFrame(
@@ -157,10 +173,31 @@ def _read_pair(folder: Path, root: Path, units: DepthUnits) -> list[RgbdFrame]:
             depth=DepthFile(depth, _file_units(depth, units)),
             max_depth_m=units.max_depth_m,
             raw=DepthFile(measured[stem], _file_units(measured[stem], units)) if measured else None,
-            intrinsics=intrinsics,
+            intrinsics=cameras.get(stem),
         )
         for stem, image, depth in pairs
     ]
+
+
+def read_cameras(folder: Path, root: Path, stems: Iterable[str]) -> dict[str, NDArray[np.float64]]:
+    """Camera matrices (3, 3) of the pictures that have one, by name.
+
+    Args:
+        folder: what holds rgb/.
+        root: data set folder, where the camera of all pictures may lie too.
+        stems: names of the pictures.
+
+    Raises:
+        DataError: a file does not hold a camera matrix.
+    """
+    common = next((place for place in (folder / INTRINSICS, root / INTRINSICS) if place.is_file()), None)
+    if common is not None:
+        return dict.fromkeys(stems, read_intrinsics(common))
+    own = folder / Path(INTRINSICS).stem
+    if not own.is_dir():
+        return {}
+    files = {stem: own / f"{stem}.txt" for stem in stems}
+    return {stem: read_intrinsics(file) for stem, file in files.items() if file.is_file()}
 
 
 def _file_units(path: Path, units: DepthUnits) -> float:

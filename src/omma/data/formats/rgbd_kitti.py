@@ -9,6 +9,7 @@ from intrinsics/ of the selection. KITTI centres pixel (0, 0) on 0; here it cove
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ SPLITS = ("train", "val", SELECTION)
 _TRUTH, _RAW = "proj_depth/groundtruth", "proj_depth/velodyne_raw"
 _CAMERAS = ("image_02", "image_03")
 _IMAGE_SUFFIXES = (".png", ".jpg")
+_DATE = len("2011_09_26")  # of a drive's name
 
 
 def is_layout(root: Path) -> bool:
@@ -84,7 +86,7 @@ def _of_camera(drive: Path, camera: str, *, max_depth_m: float, rows: int | None
     for raw in raws:
         if not raw.is_file():
             raise DataError(f"{raw}: no such file, the input depth of {raw.name}")
-    calibration = _calibration(images[0].parents[2], camera)
+    calibration = _calibration((images[0].parents[2], drive), camera)
     intrinsics = None if calibration is None else _in_kept_rows(calibration, images[0], rows)
     return [
         RgbdFrame(
@@ -100,11 +102,11 @@ def _of_camera(drive: Path, camera: str, *, max_depth_m: float, rows: int | None
     ]
 
 
-def _calibration(drive: Path, camera: str) -> NDArray[np.float64] | None:
-    """Camera matrix of a drive's rectified pictures, as KITTI writes it."""
-    file = next(
-        (folder / CALIBRATION for folder in (drive, drive.parent) if (folder / CALIBRATION).is_file()), None
-    )
+def _calibration(drives: Sequence[Path], camera: str) -> NDArray[np.float64] | None:
+    """Camera matrix of the rectified pictures, as KITTI writes it, from a drive's or its date's folder."""
+    dates = [drive.parents[1] / drive.name[:_DATE] for drive in drives]
+    folders = [*drives, *(drive.parent for drive in drives), *dates]
+    file = next((folder / CALIBRATION for folder in folders if (folder / CALIBRATION).is_file()), None)
     if file is None:
         return None
     key = f"P_rect_{camera[-2:]}:"
@@ -115,7 +117,7 @@ def _calibration(drive: Path, camera: str) -> NDArray[np.float64] | None:
 
 
 def _find_image(drive: Path, name: str) -> Path:
-    places = [drive, drive.parents[1] / drive.name[: len("2011_09_26")] / drive.name]
+    places = [drive, drive.parents[1] / drive.name[:_DATE] / drive.name]
     for place in places:
         for suffix in _IMAGE_SUFFIXES:
             path = place / f"{name}{suffix}"

@@ -21,6 +21,9 @@ from omma.errors import DataError
 LABELLED, SPLITS = "nyu_depth_v2_labeled.mat", "splits.mat"
 MAX_DEPTH_M = 10.0
 DATASET = "nyu"
+SIZE = (480, 640)
+# Of the data set's toolbox for the colour camera; MATLAB centres the first pixel on 1, here it covers 0 to 1.
+CAMERA = np.array([[518.857901, 0, 325.082449], [0, 519.469611, 253.236166], [0, 0, 1]])
 _SPLIT_KEYS = {"train": "trainNdxs", "val": "testNdxs", "test": "testNdxs"}
 
 
@@ -140,6 +143,7 @@ def read_labelled(file: Path, split: str, *, max_depth_m: float = MAX_DEPTH_M) -
         if missing:
             raise DataError(f"{file}: has no array {', '.join(missing)}; it holds {', '.join(content)}")
         number = int(content["images"].shape[0])
+        camera = CAMERA if content["images"].shape[:1:-1] == SIZE else None
     return [
         RgbdFrame(
             token=f"{index:04d}",
@@ -147,6 +151,7 @@ def read_labelled(file: Path, split: str, *, max_depth_m: float = MAX_DEPTH_M) -
             image=H5Image(file, "images", index),
             depth=H5Depth(file, "depths", index),
             max_depth_m=max_depth_m,
+            intrinsics=camera,
         )
         for index in _indices(file.with_name(SPLITS), split, number)
     ]

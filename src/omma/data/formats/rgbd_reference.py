@@ -36,20 +36,24 @@ def find_hole_maps(root: Path) -> tuple[Path, ...]:
     return tuple(find_files(root / HOLES, (".png",)).values())
 
 
-def read_frames(root: Path, split: str, *, units: DepthUnits | None = None) -> list[RgbdFrame]:
+def read_frames(
+    root: Path, split: str, *, units_per_metre: float | None = None, max_depth_m: float | None = None
+) -> list[RgbdFrame]:
     """The frames of a split.
 
     Args:
         root: data set folder.
         split: "train"; "val": the test pictures with their true depth; or "test": each of them once for every
             input depth that the reference tests with, none (raw_0%) first.
-        units: what the numbers mean; none reads `rgbd.json`.
+        units_per_metre: stored value of one metre; none reads `rgbd.json`.
+        max_depth_m: depth that counts as 1 when normalised; none reads `rgbd.json`.
 
     Raises:
         DataError: the split, a depth file or the units are missing.
     """
     if split == "train":
-        return rgbd_folders.read_frames(root / TRAIN, "train", units=units)
+        settings = {"units_per_metre": units_per_metre, "max_depth_m": max_depth_m}
+        return rgbd_folders.read_frames(root / TRAIN, "train", **settings)
     if split not in SPLITS:
         raise DataError(f"{root}: no split {split!r}", f"there are {', '.join(SPLITS)}")
     home = root / TEST
@@ -59,7 +63,9 @@ def read_frames(root: Path, split: str, *, units: DepthUnits | None = None) -> l
     return [
         frame
         for folder in sets
-        for frame in _read_set(folder, units or read_units(folder, home), every_raw=split == "test")
+        for frame in _read_set(
+            folder, read_units(folder, home, units_per_metre, max_depth_m), every_raw=split == "test"
+        )
     ]
 
 
@@ -69,6 +75,7 @@ def _read_set(folder: Path, units: DepthUnits, *, every_raw: bool) -> list[RgbdF
     given = {NO_RAW: {}} | {
         path.name: find_files(path, DEPTH_SUFFIXES) for path in sorted(folder.glob(f"{RAW_PREFIX}*"))
     }
+    cameras = rgbd_folders.read_cameras(folder, folder.parent, images)
     frames = []
     for name, raws in given.items() if every_raw else [("", {})]:
         for stem, image, truth in pairs:
@@ -82,6 +89,7 @@ def _read_set(folder: Path, units: DepthUnits, *, every_raw: bool) -> list[RgbdF
                     depth=DepthFile(truth, units.units_per_metre),
                     max_depth_m=units.max_depth_m,
                     raw=DepthFile(raws[stem], units.units_per_metre) if raws else None,
+                    intrinsics=cameras.get(stem),
                 )
             )
     return frames

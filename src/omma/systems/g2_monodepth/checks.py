@@ -44,7 +44,7 @@ def name_factor(depth_m: NDArray[np.floating], max_depth_m: float) -> str:
         return _MISTAKES[factor][1] != usual, abs(float(np.log(reach / factor / _TYPICAL_REACH)))
 
     text, units = _MISTAKES[min(fitting, key=doubt)]
-    return f"{text}; set data.units_per_metre to {units}"
+    return f"{text}; set data.units_per_metre to {units}, or units_per_metre in rgbd.json"
 
 
 def check_units(depths_m: Sequence[Depth], max_depth_m: float) -> Finding:
@@ -161,7 +161,10 @@ def check_sparsity(train_shares: Sequence[float], val_shares: Sequence[float]) -
         f"given, {int((train == 0).sum())} without any; {len(val)} validation samples: "
         f"{100 * val.min():.2g} to {100 * val.max():.2g} %"
     )
-    fix = "set data.pattern to what the network will be given, such as 0.5*uniform:1%+0.5*lidar"
+    fix = (
+        "set data.degradation.pattern to what the network will be given, such as 0.5*uniform:1%+0.5*lidar, "
+        "or data.val_patterns to what it is trained with"
+    )
     if (val == 0).any() and not (train == 0).any():
         return Finding(
             "warning", "validation has pictures without input depth, training has none", evidence, fix

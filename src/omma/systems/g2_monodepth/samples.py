@@ -124,11 +124,12 @@ class TrainingSamples(RgbdSamples):
 
     def _size(self, frame: RgbdFrame, image: Colour) -> Size:
         assert self.size is not None
-        if any(whole < part for whole, part in zip(image.shape, self.size, strict=False)):
+        fitting = [min(whole, part) for whole, part in zip(image.shape, self.size, strict=False)]
+        if tuple(fitting) != tuple(self.size):
             raise DataError(
                 f"{frame.image.files[0]}: the picture is {image.shape[0]} x {image.shape[1]}, smaller than "
                 f"the crop of {self.size[0]} x {self.size[1]}",
-                "set data.image_size to at most the size of the smallest picture, or leave it out",
+                f"set data.image_size={fitting}, or take small pictures out",
             )
         return self.size
 
@@ -222,11 +223,13 @@ def read_arrays(frame: RgbdFrame, *, measured: bool) -> tuple[Colour, Depth, Dep
 
 def _normalised(depth: Depth, max_depth_m: float, path: Path) -> Depth:
     scaled = depth / np.float32(max_depth_m)
-    if depth.any() and scaled[depth > 0].min() > 1:
+    known = depth[depth > 0]
+    if known.size and (known.min() > max_depth_m or known.max() < _LEAST_REACH * max_depth_m):
+        wrong = "exceed" if known.min() > max_depth_m else f"are below {_LEAST_REACH:.1%} of"
         raise DataError(
-            f"{path}: all depths exceed max_depth {max_depth_m:g} m, from {depth[depth > 0].min():g} to "
-            f"{depth.max():g} m",
-            name_factor(depth[depth > 0], max_depth_m) or "set data.max_depth to what the data set holds",
+            f"{path}: all depths {wrong} max_depth {max_depth_m:g} m, from {known.min():.3g} to "
+            f"{known.max():.3g} m",
+            name_factor(known, max_depth_m) or "set data.max_depth to what the data set holds",
         )
     return np.where(scaled <= 1, scaled, np.float32(0))
 
