@@ -1,0 +1,292 @@
+"""Joints to heatmaps and back (DARK, arXiv 1910.06278; UDP, arXiv 1911.07524). User: sdpose.
+
+Heatmap coordinates are x, y in cells; cell (0, 0) has its centre at (0, 0). Everything runs where the tensors
+are, for all joints of a batch at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from omma.core.keypoints import FLIP_PAIRS, mirrored_order
+
+Encoding = Literal["unbiased", "classic", "udp", "megvii"]
+Decoding = Literal["unbiased", "default", "none", "udp", "megvii"]
+
+_DRAWN = 0.5  # a joint of less weight keeps it, but its map stays empty
+_PATCH_SIGMAS = 3
+_FULL_SCALE = 255.0  # peak of a megvii target
+_BLUR_SIGMA, _BLUR_RADIUS = 2.0, 5  # of decoding; an 11 x 11 kernel
+_SMALLEST = 1e-10
+_UDP_RANGE = (1e-3, 50.0)
+_EPS = torch.finfo(torch.float32).eps
+
+
+def encode(
+    joints: Tensor,
+    visible: Tensor,
+    size: tuple[int, int],
+    *,
+    encoding: Encoding = "unbiased",
+    sigma: float = 2.0,
+    stride: int = 4,
+) -> tuple[Tensor, Tensor]:
+    """Target heatmaps of joints.
+
+    unbiased draws a Gaussian around the exact place over the whole map; classic around the nearest cell and
+    udp around the exact place, both cut off at 3 sigma; megvii blurs the cell that holds the joint and has
+    peaks of 255. A joint whose patch lies outside the map has weight 0 and an empty map.
+
+    Args:
+        joints: (B, K, 2) x, y in pixels of the crop.
+        visible: (B, K) weight in [0, 1]; up to 0.5 the map stays empty.
+        size: (h, w) of a heatmap.
+        encoding: the form.
+        sigma: standard deviation in cells.
+        stride: pixels of the crop a cell.
+
+    Returns:
+        target (B, K, h, w) float32 and weight (B, K, 1) float32.
+    """
+    height, width = size
+    cells = torch.tensor([width, height], dtype=torch.float32, device=joints.device)
+    step = (cells * stride - 1) / (cells - 1) if encoding == "udp" else torch.full_like(cells, stride)
+    exact = joints.float() / step
+    if encoding == "megvii":
+        target, inside = _blurred_cells(exact.trunc().long(), size, sigma)
+    else:
+        nearest = (exact + 0.5).trunc()
+        reach = _PATCH_SIGMAS * sigma
+        centre = exact if encoding == "unbiased" else nearest
+        low, high = (centre - reach, centre + reach + 1)
+        if encoding != "unbiased":
+            low, high = low.trunc(), high.trunc()
+        inside = ((low < cells) & (high >= 0)).all(-1)
+        target = _gaussians(nearest if encoding == "classic" else exact, size, sigma)
+        if encoding != "unbiased":
+            target = target * _within(nearest, size, int(reach))
+    weight = visible.float() * inside
+    drawn = (weight > _DRAWN)[..., None, None]
+    return torch.where(drawn, target, 0.0), weight[..., None]
+
+
+def _axes(size: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:
+    """Columns (w,) and rows (h,)."""
+    rows, columns = (torch.arange(length, dtype=torch.float32, device=like.device) for length in size)
+    return columns, rows
+
+
+def _gaussians(centres: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
+    """(B, K, h, w) with peaks of 1 at `centres` (B, K, 2)."""
+    parts = [
+        torch.exp(-((axis - centres[..., place, None]) ** 2) / (2 * sigma**2))
+        for place, axis in enumerate(_axes(size, centres))
+    ]
+    return parts[1][..., :, None] * parts[0][..., None, :]
+
+
+def _within(centres: Tensor, size: tuple[int, int], reach: int) -> Tensor:
+    """Cells at most `reach` rows and columns from `centres` (B, K, 2); bool (B, K, h, w)."""
+    parts = [
+        (axis - centres[..., place, None]).abs() <= reach for place, axis in enumerate(_axes(size, centres))
+    ]
+    return parts[1][..., :, None] & parts[0][..., None, :]
+
+
+def _blurred_cells(cells: Tensor, size: tuple[int, int], sigma: float) -> tuple[Tensor, Tensor]:
+    """One cell of each map blurred, 255 in it; and which cells lie in the map."""
+    lengths = torch.tensor([size[1], size[0]], device=cells.device)
+    inside = ((cells >= 0) & (cells < lengths)).all(-1)
+    parts = []
+    for place, length in enumerate((size[1], size[0])):
+        index = cells[..., place].clamp(0, length - 1)
+        spread = _blur_matrix(length, sigma).to(cells.device)[index]
+        parts.append(spread / spread.gather(-1, index[..., None]))
+    return _FULL_SCALE * parts[1][..., :, None] * parts[0][..., None, :], inside
+
+
+@lru_cache(maxsize=8)
+def _blur_matrix(length: int, sigma: float) -> Tensor:
+    """Row i is what blurring a line with a one at i gives; borders reflect without repeating the edge."""
+    radius = round((sigma - 0.8) / 0.3) + 1  # the kernel whose usual sigma this is
+    kernel = _kernel(sigma, radius)
+    matrix = torch.zeros(length, length)
+    for output in range(length):
+        for offset in range(-radius, radius + 1):
+            source = abs(output + offset)
+            source = 2 * (length - 1) - source if source >= length else source
+            matrix[source, output] += kernel[offset + radius]
+    return matrix
+
+
+def _kernel(sigma: float, radius: int) -> Tensor:
+    """A Gaussian of sum 1, (2 * radius + 1,)."""
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    values = torch.exp(-(offsets**2) / (2 * sigma**2))
+    return (values / values.sum()).float()
+
+
+def decode(
+    heatmaps: Tensor, *, method: Decoding = "unbiased", largest_step: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """The place and the height of each map's peak.
+
+    none takes the highest cell, default moves a quarter cell towards its higher neighbours, unbiased takes a
+    Newton step on the logarithm of the blurred map (DARK), udp likewise without bounds, megvii blurs first.
+    A map without a value above 0 gives (-1, -1).
+
+    Args:
+        heatmaps: (B, K, h, w).
+        method: see above.
+        largest_step: longer Newton steps, in cells, are not taken; None takes all.
+
+    Returns:
+        coords (B, K, 2) float32 x, y in cells, and scores (B, K) float32: the peak before any blur, of megvii
+        that of the blurred map on its own scale.
+    """
+    maps = heatmaps.float()
+    if method == "megvii":
+        maps = _blurred_to_peaks(maps)
+    coords, scores = highest_cells(maps)
+    if method == "default":
+        return _quarter_step(maps, coords), scores
+    if method == "megvii":
+        moved = _quarter_step(maps, coords)
+        return torch.where(_interior(maps, coords, 1), moved + 0.5, moved), scores / _FULL_SCALE + 0.5
+    if method == "unbiased":
+        logarithms = _blurred_to_peaks(maps).clamp(min=_SMALLEST).log()
+        step = _newton_step(logarithms, coords, spacing=2)
+        return _moved(coords, step, _interior(maps, coords, 2), largest_step), scores
+    if method == "udp":
+        logarithms = _blur(maps, reflect=True).clamp(*_UDP_RANGE).log()
+        padded = F.pad(logarithms, (1, 1, 1, 1), mode="replicate")
+        step = _newton_step(padded, coords + 1, spacing=1)
+        return _moved(
+            coords, step, torch.ones_like(scores, dtype=torch.bool)[..., None], largest_step
+        ), scores
+    return coords, scores
+
+
+def highest_cells(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+    """The highest cell (B, K, 2) x, y of each map, (-1, -1) where it is not above 0, and its value (B, K)."""
+    scores, index = heatmaps.flatten(2).max(-1)
+    width = heatmaps.shape[-1]
+    coords = torch.stack([index % width, index // width], -1).float()
+    return torch.where((scores > 0)[..., None], coords, -1.0), scores
+
+
+def _interior(maps: Tensor, coords: Tensor, margin: int) -> Tensor:
+    """Whether more than `margin` cells lie on each side of a peak's first and last cell; (B, K, 1)."""
+    last = torch.tensor([maps.shape[-1], maps.shape[-2]], device=coords.device) - margin
+    return ((coords > 1) & (coords < last)).all(-1, keepdim=True)
+
+
+def _at(maps: Tensor, coords: Tensor, dx: int, dy: int) -> Tensor:
+    """Values (B, K) at an offset from cells `coords`; cells outside take the nearest one."""
+    height, width = maps.shape[-2:]
+    column = (coords[..., 0].long() + dx).clamp(0, width - 1)
+    row = (coords[..., 1].long() + dy).clamp(0, height - 1)
+    return maps.flatten(2).gather(-1, (row * width + column)[..., None])[..., 0]
+
+
+def _slopes(maps: Tensor, coords: Tensor) -> tuple[Tensor, Tensor]:
+    """Central differences along x and y, (B, K) each."""
+    along_x = _at(maps, coords, 1, 0) - _at(maps, coords, -1, 0)
+    along_y = _at(maps, coords, 0, 1) - _at(maps, coords, 0, -1)
+    return along_x, along_y
+
+
+def _quarter_step(maps: Tensor, coords: Tensor) -> Tensor:
+    step = torch.stack(_slopes(maps, coords), -1).sign() * 0.25
+    return torch.where(_interior(maps, coords, 1), coords + step, coords)
+
+
+def _newton_step(maps: Tensor, coords: Tensor, *, spacing: int) -> Tensor:
+    """From a cell to the top of the parabola through its neighbours, (B, K, 2); 0 where there is no top.
+
+    Args:
+        maps: logarithms of heatmaps (B, K, h, w).
+        coords: cells (B, K, 2).
+        spacing: cells between the values of second differences along an axis: 2 as in DARK, 1 as in UDP.
+    """
+    slope_x, slope_y = (0.5 * slope for slope in _slopes(maps, coords))
+    here = _at(maps, coords, 0, 0)
+    s = spacing
+    xx = (_at(maps, coords, s, 0) - 2 * here + _at(maps, coords, -s, 0)) / s**2
+    yy = (_at(maps, coords, 0, s) - 2 * here + _at(maps, coords, 0, -s)) / s**2
+    if spacing == 1:
+        corners = _at(maps, coords, 1, 1) + _at(maps, coords, -1, -1) + 2 * here
+        edges = sum(_at(maps, coords, *place) for place in ((1, 0), (-1, 0), (0, 1), (0, -1)))
+        xy = 0.5 * (corners - edges)
+        xx, yy = xx + _EPS, yy + _EPS
+    else:
+        rising = _at(maps, coords, 1, 1) + _at(maps, coords, -1, -1)
+        xy = 0.25 * (rising - _at(maps, coords, 1, -1) - _at(maps, coords, -1, 1))
+    determinant = xx * yy - xy**2
+    safe = torch.where(determinant == 0, 1.0, determinant)
+    step = torch.stack([xy * slope_y - yy * slope_x, xy * slope_x - xx * slope_y], -1) / safe[..., None]
+    return torch.where((determinant == 0)[..., None], 0.0, step)
+
+
+def _moved(coords: Tensor, step: Tensor, allowed: Tensor, largest_step: float | None) -> Tensor:
+    if largest_step is not None:
+        allowed = allowed & (step.norm(dim=-1, keepdim=True) <= largest_step)
+    return torch.where(allowed, coords + step, coords)
+
+
+def _blurred_to_peaks(maps: Tensor) -> Tensor:
+    """Each map (B, K, h, w) blurred, with 0 outside, and scaled back to its old maximum."""
+    blurred = _blur(maps, reflect=False)
+    return blurred * (maps.amax((-2, -1), keepdim=True) / blurred.amax((-2, -1), keepdim=True))
+
+
+def _blur(maps: Tensor, *, reflect: bool) -> Tensor:
+    """Each map (B, K, h, w) blurred by 11 x 11 cells; outside lies its mirror image, or 0."""
+    radius = _BLUR_RADIUS
+    kernel = _kernel(_BLUR_SIGMA, radius).to(maps.device)
+    planes = maps.flatten(0, 1)[:, None]
+    mode = "reflect" if reflect else "constant"
+    planes = F.pad(planes, (radius, radius, radius, radius), mode=mode)
+    planes = F.conv2d(planes, kernel[None, None, None, :])
+    return F.conv2d(planes, kernel[None, None, :, None]).view(maps.shape)
+
+
+def flip_back(
+    heatmaps: Tensor, pairs: Sequence[tuple[int, int]] = FLIP_PAIRS, *, shift: bool = True
+) -> Tensor:
+    """Heatmaps of a mirrored crop as those of the crop itself.
+
+    Args:
+        heatmaps: (B, K, h, w) of the mirrored crop.
+        pairs: left and right joints.
+        shift: move one cell to the right, as mirroring pixels of a stride of 4 is off by 3/4 of a cell; the
+            first column stays.
+    """
+    mirrored = heatmaps[:, mirrored_order(tuple(pairs), heatmaps.shape[1])].flip(-1)
+    return torch.cat([mirrored[..., :1], mirrored[..., :-1]], -1) if shift else mirrored
+
+
+def to_image(
+    coords: Tensor, center: Tensor, scale: Tensor, size: tuple[int, int], *, udp: bool = False
+) -> Tensor:
+    """Heatmap coordinates of upright crops in pixels of their images.
+
+    Args:
+        coords: (B, K, 2) x, y in cells.
+        center: (B, 2) x, y of the crop's centre in the image.
+        scale: (B, 2) width and height of the crop in the image, over 200 pixels.
+        size: (h, w) of the heatmaps.
+        udp: whether the first and the last cell lie on the crop's edges.
+
+    Returns:
+        (B, K, 2) float32 x, y in pixels of the image.
+    """
+    cells = coords.new_tensor([size[1], size[0]]) - (1 if udp else 0)
+    extent = scale * 200.0
+    return coords * (extent / cells)[:, None] + (center - 0.5 * extent)[:, None]
