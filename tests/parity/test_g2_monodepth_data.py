@@ -16,6 +16,7 @@ from omma.core.depth_metrics import (
     official_metrics,
     pair_indices,
     pixel_sums,
+    relative_metrics,
     scale_to_median,
 )
 from omma.systems.g2_monodepth.changes import crop_resize_colour, crop_resize_depth
@@ -122,12 +123,13 @@ def test_export_of_predictions() -> None:
 def test_official_scores(kind: str) -> None:
     case = np.load(CASES / "metrics_official.npz")
     gt16 = case["gt16"].astype(np.uint16)
-    scores = official_metrics(case[f"adjust_{kind}"], gt16)
+    predicted = case[f"adjust_{kind}"]
+    scores = official_metrics(predicted, gt16) | relative_metrics(predicted, gt16)
     assert scores["rmse_official"] == pytest.approx(float(case[f"rmse_{kind}"]), rel=1e-6)
     assert scores["abs_rel_official"] == pytest.approx(float(case[f"absrel_{kind}"]), rel=1e-6)
     assert scores["srmse"] == pytest.approx(float(case[f"srmse_{kind}"]), rel=1e-6)
     assert scores["oe"] == pytest.approx(float(case[f"oe_{kind}"]), rel=1e-6)
-    assert max(official_metrics(gt16, gt16).values()) == 0
+    assert max([*official_metrics(gt16, gt16).values(), *relative_metrics(gt16, gt16).values()]) == 0
     metres = scores["rmse_official"] * 256 / 65535 * 20
     if kind == "abs":
         assert metres == pytest.approx(float(case["rmse_in_metres_if_max_depth_20"]), rel=1e-6)

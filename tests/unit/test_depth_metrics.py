@@ -12,12 +12,15 @@ from omma.core.depth_meter import DepthMeter, DistanceMeter, PaperMeter
 from omma.core.depth_metrics import (
     MORE,
     SEVEN,
-    garg_crop,
+    crop_window,
+    fit_scale_and_shift,
     metrics_of_sums,
     official_metrics,
     pair_indices,
     pixel_sums,
+    relative_metrics,
     scale_to_median,
+    scored_depth,
 )
 
 
@@ -126,8 +129,34 @@ def test_alignment_by_the_median() -> None:
     assert torch.equal(scale_to_median(negative, gt), negative)
 
 
-def test_garg_crop() -> None:
-    assert garg_crop((375, 1242)) == (slice(153, 371), slice(44, 1197))
+def test_alignment_by_scale_and_shift() -> None:
+    gt = torch.tensor([[[[1.0, 2.0, 4.0, 0.0]]], [[[0.0, 0.0, 0.0, 0.0]]], [[[1.0, 3.0, 0.0, 0.0]]]])
+    pred = torch.tensor([[[[5.0, 7.0, 11.0, 1.0]]], [[[1.0, 2.0, 3.0, 4.0]]], [[[7.0, 7.0, 7.0, 7.0]]]])
+    fitted = fit_scale_and_shift(pred, gt)
+    assert fitted[0].flatten().tolist() == pytest.approx([1.0, 2.0, 4.0, -1.0])
+    assert torch.equal(fitted[1], pred[1])
+    assert fitted[2].unique().tolist() == [2.0]
+    noisy = torch.tensor([[[[0.0, 1.0, 2.0]]]])
+    line = fit_scale_and_shift(noisy, torch.tensor([[[[1.0, 4.0, 4.0]]]]))  # 1.5 + 1.5 x
+    assert line.flatten().tolist() == pytest.approx([1.5, 3.0, 4.5])
+
+
+def test_crops() -> None:
+    assert crop_window("garg", (375, 1242)) == (slice(153, 371), slice(44, 1197))
+    assert crop_window("nyu", (480, 640)) == (slice(45, 471), slice(41, 601))
+    assert crop_window("eigen", (375, 1242)) == (slice(124, 342), slice(44, 1197))
+
+
+def test_depths_that_do_not_count() -> None:
+    gt = torch.arange(6.0).view(1, 1, 1, 6)
+    assert scored_depth(gt).tolist() == gt.tolist()
+    assert scored_depth(gt, min_depth=1, max_depth=4).flatten().tolist() == [0, 0, 2, 3, 0, 0]
+    counted = scored_depth(torch.ones(2, 1, 480, 640), crop="nyu")
+    assert counted.sum() == 2 * 426 * 560
+    assert not counted[:, :, :45].any()
+    meter = DepthMeter()
+    meter.update(torch.ones(1, 1, 1, 6), scored_depth(gt, max_depth=4), ["a"])
+    assert meter.per_sample()[0]["pixels"] == 3
 
 
 def test_prefix() -> None:
@@ -137,12 +166,6 @@ def test_prefix() -> None:
     meter.update(torch.ones(1, 1, 1, 3), torch.ones(1, 1, 1, 3), ["a"])
     assert meter.compute()["none/rmse"] == 0
     assert tuple(meter.compute()) == meter.names
-
-
-def test_largest_depth_caps_the_ground_truth() -> None:
-    meter = DepthMeter(largest=5.0)
-    meter.update(torch.ones(1, 1, 1, 3), torch.tensor([[[[1.0, 5.0, 5.1]]]]), ["a"])
-    assert meter.per_sample()[0]["pixels"] == 2
 
 
 def test_meters_before_the_first_image() -> None:
@@ -176,8 +199,10 @@ def test_paper_scores_join() -> None:
 def test_official_scores_without_depth_or_pairs() -> None:
     empty = official_metrics(np.ones((2, 2), np.uint16), np.zeros((2, 2), np.uint16))
     assert all(math.isnan(value) for value in empty.values())
-    few = official_metrics(np.ones((1, 3), np.uint16), np.ones((1, 3), np.uint16))
-    assert few["rmse_official"] == 0
+    none = relative_metrics(np.ones((2, 2), np.uint16), np.zeros((2, 2), np.uint16))
+    assert all(math.isnan(value) for value in none.values())
+    few = relative_metrics(np.ones((1, 3), np.uint16), np.ones((1, 3), np.uint16))
+    assert few["srmse"] == 0
     assert math.isnan(few["oe"])
 
 

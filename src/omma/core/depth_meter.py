@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
@@ -20,6 +19,7 @@ from omma.core.depth_metrics import (
     metrics_of_sums,
     official_metrics,
     pixel_sums,
+    relative_metrics,
 )
 from omma.core.meter import Meter
 
@@ -36,7 +36,6 @@ class DepthMeter(Meter):
     Args:
         more: the companions too (logarithmic, inverse and tight delta scores).
         smallest: predictions are raised to this depth in metres before they are scored.
-        largest: ground truth beyond this depth in metres does not count; none counts all.
         prefix: before every name in `compute()`, where several of these score parts of a set.
     """
 
@@ -45,11 +44,10 @@ class DepthMeter(Meter):
         *,
         more: bool = False,
         smallest: float = SMALLEST_DEPTH_M,
-        largest: float | None = None,
         prefix: str = "",
     ) -> None:
         self._scores = (*SEVEN, *MORE) if more else SEVEN
-        self._smallest, self._largest = smallest, largest
+        self._smallest = smallest
         pooled = tuple(f"{name}{POOLED}" for name in self._scores)
         counts = ("negative_share", IMAGES, WITHOUT_DEPTH)
         self._prefix, self.names = prefix, tuple(f"{prefix}{n}" for n in (*self._scores, *pooled, *counts))
@@ -64,8 +62,6 @@ class DepthMeter(Meter):
             gt: (B, 1, H, W) metres, 0 where unknown.
             tokens: names of the samples.
         """
-        if self._largest is not None:
-            gt = torch.where(gt <= self._largest, gt, 0.0)
         sums = pixel_sums(pred, gt, smallest=self._smallest)
         sums["negative"] = ((pred < 0) & (gt > 0)).flatten(1).sum(1).double()
         self._sums.append({name: values.cpu().numpy() for name, values in sums.items()})
@@ -192,9 +188,10 @@ class PaperMeter(Meter):
         for predicted, true, given in zip(*maps, strict=True):
             relative = not given.any()
             stored = export_16_bit(predicted, relative=relative)
-            scores = official_metrics(stored, np.rint(np.clip(true, 0, 1) * FULL_SCALE).astype(np.uint16))
-            wanted = self.names[:2] if relative else self.names[2:]
-            self._rows.append({n: _empty_if_nan(scores[n]) if n in wanted else None for n in self.names})
+            true16 = np.rint(np.clip(true, 0, 1) * FULL_SCALE).astype(np.uint16)
+            scores = (relative_metrics if relative else official_metrics)(stored, true16)
+            found = {name: _empty_if_nan(value) for name, value in scores.items()}
+            self._rows.append({name: found.get(name) for name in self.names})
 
     def state(self) -> dict[str, Any]:
         """The rows of the images."""

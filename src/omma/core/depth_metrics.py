@@ -25,7 +25,12 @@ _DELTAS = {
     "delta_1.10": 1.10,
 }
 _PER_KM = 1000.0
-_GARG = ((0.40810811, 0.99189189), (0.03594771, 0.96405229))
+# shares of the rows and of the columns that count: Garg's and Eigen's for KITTI, Eigen's for NYUv2
+CROPS = {
+    "garg": ((0.40810811, 0.99189189), (0.03594771, 0.96405229)),
+    "eigen": ((0.3324324, 0.91351351), (0.0359477, 0.96405229)),
+    "nyu": ((45 / 480, 471 / 480), (41 / 640, 601 / 640)),
+}
 
 FULL_SCALE = 65535  # stored value of max_depth
 _OFFICIAL_UNITS = 256.0
@@ -114,12 +119,56 @@ def scale_to_median(pred: Tensor, gt: Tensor) -> Tensor:
     return pred * torch.stack(factors).view(-1, 1, 1, 1)
 
 
-def garg_crop(size: tuple[int, int]) -> tuple[slice, slice]:
-    """Rows and columns of a KITTI picture (H, W) that count in the usual protocol of monocular depth."""
+def fit_scale_and_shift(pred: Tensor, gt: Tensor) -> Tensor:
+    """Scale and shift each prediction so that its squared error over the known pixels is smallest.
+
+    Args:
+        pred: (B, 1, H, W).
+        gt: (B, 1, H, W), 0 where unknown; an image without known depth stays as it is, of a constant
+            prediction only the shift is fitted.
+    """
+    fitted = []
+    for own, true in zip(pred, gt, strict=True):
+        known = true > 0
+        if not known.any():
+            fitted.append(own)
+            continue
+        x, y = own[known].double(), true[known].double()
+        spread = ((x - x.mean()) ** 2).sum()
+        scale = ((x - x.mean()) * (y - y.mean())).sum() / spread if spread > 0 else torch.ones_like(spread)
+        fitted.append(((own.double() - x.mean()) * scale + y.mean()).to(own.dtype))
+    return torch.stack(fitted)
+
+
+def crop_window(crop: str, size: tuple[int, int]) -> tuple[slice, slice]:
+    """Rows and columns of a picture (H, W) that count in a usual protocol, one of CROPS."""
     rows, columns = (
-        slice(*(int(share * side) for share in shares)) for side, shares in zip(size, _GARG, strict=True)
+        slice(*(int(share * side) for share in shares))
+        for side, shares in zip(size, CROPS[crop], strict=True)
     )
     return rows, columns
+
+
+def scored_depth(
+    gt: Tensor, *, min_depth: float = 0.0, max_depth: float | None = None, crop: str | None = None
+) -> Tensor:
+    """True depth with 0, which is unknown, where it shall not count.
+
+    Args:
+        gt: (B, 1, H, W) metres, 0 where unknown.
+        min_depth: depths up to this one do not count.
+        max_depth: depths from this one on do not count; None: all do.
+        crop: one of CROPS; what is outside does not count.
+    """
+    counts = gt > min_depth
+    if max_depth is not None:
+        counts &= gt < max_depth
+    if crop is not None:
+        rows, columns = crop_window(crop, (gt.shape[2], gt.shape[3]))
+        inside = torch.zeros_like(counts)
+        inside[:, :, rows, columns] = True
+        counts &= inside
+    return torch.where(counts, gt, 0.0)
 
 
 def export_16_bit(depth: NDArray[np.floating], *, relative: bool) -> NDArray[np.uint16]:
@@ -136,29 +185,49 @@ def export_16_bit(depth: NDArray[np.floating], *, relative: bool) -> NDArray[np.
 
 
 def official_metrics(pred16: NDArray[np.integer], gt16: NDArray[np.integer]) -> dict[str, float]:
-    """The four numbers of the reference's test program.
+    """The reference's scores of predictions with input depth.
 
     Args:
         pred16: (H, W) of `export_16_bit`; raised to 1.
         gt16: (H, W) likewise, 0 where unknown.
 
     Returns:
-        "rmse_official" in steps of 1/256 of the full scale 65535 (not metres), "abs_rel_official", "srmse"
-        (both maps standardised first), "oe" (ordinal error, share of pixel pairs in wrong order); NaN where
-        no depth is known.
+        "rmse_official" in steps of 1/256 of the full scale 65535 (not metres) and "abs_rel_official"; NaN
+        where no depth is known.
     """
-    known = gt16 != 0
-    if not known.any():
-        return dict.fromkeys(("rmse_official", "abs_rel_official", "srmse", "oe"), float("nan"))
-    pred = np.clip(pred16[known].astype(np.float64), 1, FULL_SCALE)
-    gt = gt16[known].astype(np.float64)
-    standard = _standardised(pred) - _standardised(gt)
+    pred, gt = _known_pairs(pred16, gt16)
+    if not len(gt):
+        return dict.fromkeys(("rmse_official", "abs_rel_official"), float("nan"))
     return {
         "rmse_official": float(np.sqrt((((pred - gt) / _OFFICIAL_UNITS) ** 2).mean())),
         "abs_rel_official": float((np.abs(pred - gt) / (gt + _SMALL)).mean()),
-        "srmse": float(np.sqrt((standard**2).sum() / (len(gt) + _SMALL))),
-        "oe": ordinal_error(pred, gt),
     }
+
+
+def relative_metrics(pred16: NDArray[np.integer], gt16: NDArray[np.integer]) -> dict[str, float]:
+    """The reference's scores of predictions without input depth.
+
+    Args:
+        pred16: (H, W) of `export_16_bit`; raised to 1.
+        gt16: (H, W) likewise, 0 where unknown.
+
+    Returns:
+        "srmse" (both maps standardised first) and "oe" (ordinal error, share of pixel pairs in wrong order);
+        NaN where no depth is known.
+    """
+    pred, gt = _known_pairs(pred16, gt16)
+    if not len(gt):
+        return dict.fromkeys(("srmse", "oe"), float("nan"))
+    standard = _standardised(pred) - _standardised(gt)
+    srmse = float(np.sqrt((standard**2).sum() / (len(gt) + _SMALL)))
+    return {"srmse": srmse, "oe": ordinal_error(pred, gt)}
+
+
+def _known_pairs(
+    pred16: NDArray[np.integer], gt16: NDArray[np.integer]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    known = gt16 != 0
+    return np.clip(pred16[known].astype(np.float64), 1, FULL_SCALE), gt16[known].astype(np.float64)
 
 
 def _standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
