@@ -29,6 +29,23 @@ def _check_pattern(text: str) -> str:
 
 
 Pattern = Annotated[str, AfterValidator(_check_pattern)]
+STUDY_PATTERNS = (
+    "none",
+    "uniform:0.03%",
+    "uniform:0.7%",
+    "uniform:1%",
+    "uniform:10%",
+    "uniform:500",
+    "lidar:8",
+    "lidar:16",
+    "lidar:32",
+    "lidar:64",
+    "full",
+    "full with noise and holes",
+    "uniform:1% with outliers:10%",
+    "sector:25%",
+    "bottom:25%",
+)
 Size = tuple[PositiveInt, PositiveInt]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Pad = Literal["replicate", "reflect", "zero"]
@@ -151,3 +168,19 @@ class G2Config(RunConfig):
 
     system: G2System = G2System()
     data: G2Data = G2Data()
+class ScoringSection(Section):
+    """Which true depths count in validation and evaluation."""
+
+    min_depth: NonNegativeFloat = Field(0.0, description="metres; true depths up to this do not count")
+    max_depth: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="metres; true depths from this on do not count; default all do"
+    )
+    crop: Literal["garg", "eigen", "nyu"] | None = Field(
+        None, description="part of the picture that counts: Garg's or Eigen's for KITTI, Eigen's for NYUv2"
+    )
+
+
+    study_patterns: list[Pattern] = Field(
+        list(STUDY_PATTERNS), min_length=1, description="input depths of `omma eval --study densities`"
+    )
+    scoring: ScoringSection = ScoringSection()
