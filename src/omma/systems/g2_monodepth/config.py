@@ -133,6 +133,18 @@ class PredictSection(Section):
     )
 
 
+class ScoringSection(Section):
+    """Which true depths count in validation and evaluation."""
+
+    min_depth: NonNegativeFloat = Field(0.0, description="metres; true depths up to this do not count")
+    max_depth: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="metres; true depths from this on do not count; default all do"
+    )
+    crop: Literal["garg", "eigen", "nyu"] | None = Field(
+        None, description="part of the picture that counts: Garg's or Eigen's for KITTI, Eigen's for NYUv2"
+    )
+
+
 class G2Data(DataSection):
     """Where the pictures come from and how they are read."""
 
@@ -160,6 +172,10 @@ class G2Data(DataSection):
     val_patterns: list[Pattern] = Field(
         ["none", "uniform:1%", "full"], min_length=1, description="input depths of the validation"
     )
+    study_patterns: list[Pattern] = Field(
+        list(STUDY_PATTERNS), min_length=1, description="input depths of `omma eval --study densities`"
+    )
+    scoring: ScoringSection = ScoringSection()
     predict: PredictSection = PredictSection()
 
 
@@ -168,19 +184,3 @@ class G2Config(RunConfig):
 
     system: G2System = G2System()
     data: G2Data = G2Data()
-class ScoringSection(Section):
-    """Which true depths count in validation and evaluation."""
-
-    min_depth: NonNegativeFloat = Field(0.0, description="metres; true depths up to this do not count")
-    max_depth: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="metres; true depths from this on do not count; default all do"
-    )
-    crop: Literal["garg", "eigen", "nyu"] | None = Field(
-        None, description="part of the picture that counts: Garg's or Eigen's for KITTI, Eigen's for NYUv2"
-    )
-
-
-    study_patterns: list[Pattern] = Field(
-        list(STUDY_PATTERNS), min_length=1, description="input depths of `omma eval --study densities`"
-    )
-    scoring: ScoringSection = ScoringSection()
