@@ -284,6 +284,30 @@ def berhu_loss(pred: Tensor, gt: Tensor, mask: Tensor, *, threshold: float = 0.2
     return total / (mask.sum() + large.sum()).clamp(min=1)
 
 
+def square_loss(pred: Tensor, gt: Tensor, mask: Tensor) -> Tensor:
+    """Mean (pred - gt)^2 over the mask, over all pixels of the batch.
+
+    Args:
+        pred: (B, 1, H, W).
+        gt: same shape.
+        mask: same shape.
+    """
+    pred, gt, mask = _counted(pred, gt, mask)
+    return _mean((pred - gt).square(), mask)
+
+
+def relative_error_loss(pred: Tensor, gt: Tensor, mask: Tensor) -> Tensor:
+    """Mean |pred - gt| / gt over the mask, over all pixels of the batch.
+
+    Args:
+        pred: (B, 1, H, W).
+        gt: above 0 inside the mask, same shape.
+        mask: same shape.
+    """
+    pred, gt, mask = _counted(pred, gt, mask)
+    return _mean((pred - gt).abs() / torch.where(mask, gt, 1.0), mask)
+
+
 def split_depth(depth: Tensor, max_depth: float, *, step: float = 1.0) -> tuple[Tensor, Tensor]:
     """Targets of the two heads of a dual network, both in [0, 1).
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from omma.config.base import (
     DataSection,
@@ -49,7 +49,11 @@ STUDY_PATTERNS = (
 Size = tuple[PositiveInt, PositiveInt]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Pad = Literal["replicate", "reflect", "zero"]
+PositiveFloat = Annotated[float, Field(gt=0)]
 HeadActivation = Literal["none", "relu", "softplus", "sigmoid"]
+G2_TERMS = ("absolute", "relative", "gradient")
+TERMS = (*G2_TERMS, *"silog ssi ssi_trim berhu l1 mse abs_rel integer fractional".split())
+OF_POSITIVE_DEPTH = ("silog", "ssi", "ssi_trim")
 
 
 class UNetSection(Section):
@@ -75,17 +79,57 @@ class SPNetSection(Section):
     pad: Pad = Field("replicate", description="how images go on whose sides do not fit the stride")
 
 
-Network = Annotated[UNetSection | SPNetSection, Field(discriminator="name")]
+class ResNetSANSection(Section):
+    """A ResNet with a branch for sparse depth; its bounds are metres whatever the data's max_depth is."""
+
+    name: Literal["resnet_san"]
+    layers: Literal[18, 34, 50] = 18
+    dual_head: bool = Field(False, description="whole metres and the rest apart, for integer hardware")
+    sparse: bool = Field(True, description="the branch that reads depth; without, images alone count")
+    min_depth: PositiveFloat = Field(0.5, description="metres; smallest depth of the single head")
+    max_depth: PositiveFloat = Field(15.0, description="metres; largest depth")
+    space: Literal["linear", "log"] = Field(
+        "linear", description="the single head moves evenly in inverse depth, or in its logarithm"
+    )
+    consistency: NonNegativeFloat = Field(
+        1.0, description="weight of what given depth changes in the features, with the sparse branch"
+    )
+    pad: Pad = Field("replicate", description="how images go on whose sides do not fit the stride")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min_depth >= self.max_depth:
+            raise ConfigError(
+                f"system.network.min_depth {self.min_depth:g} is not below max_depth {self.max_depth:g}"
+            )
+        return self
 
 
-class LossSection(Section):
-    """Absolute, relative and gradient loss; the last two after standardisation of both maps."""
+Network = Annotated[UNetSection | SPNetSection | ResNetSANSection, Field(discriminator="name")]
 
-    absolute: NonNegativeFloat = Field(1.0, description="weight of adepth")
-    relative: NonNegativeFloat = Field(1.0, description="weight of rdepth")
-    gradient: NonNegativeFloat = Field(0.5, description="weight of rgrad")
+
+class Terms(Section):
+    """Weights of the terms of a loss; 0 leaves a term out. Families differ in the defaults alone.
+
+    The first three are G2-MonoDepth's, of depths over max_depth; the others are packnet's, in metres.
+    """
+
+    absolute: NonNegativeFloat = Field(0.0, description="adepth: mean absolute error")
+    relative: NonNegativeFloat = Field(0.0, description="rdepth: the same of both maps standardised")
+    gradient: NonNegativeFloat = Field(0.0, description="rgrad: gradients of these; goes with any other term")
+    silog: NonNegativeFloat = Field(0.0, description="deviation of log depth, its mean counts for less")
+    ssi: NonNegativeFloat = Field(0.0, description="variance of inverse depth, its mean counts for less")
+    ssi_trim: NonNegativeFloat = Field(
+        0.0, description="inverse depth after scale and shift, without the largest fifth of the errors"
+    )
+    berhu: NonNegativeFloat = Field(0.0, description="absolute error, large ones squared too")
+    l1: NonNegativeFloat = Field(0.0, description="mean absolute error in metres")
+    mse: NonNegativeFloat = Field(0.0, description="mean square error in square metres")
+    abs_rel: NonNegativeFloat = Field(0.0, description="mean absolute error over true depth")
+    integer: NonNegativeFloat = Field(0.0, description="whole metres of a dual head")
+    fractional: NonNegativeFloat = Field(0.0, description="the rest of a dual head")
     absolute_mask: Literal["gt", "raw", "raw_and_gt"] = Field(
-        "gt", description="pixels of the absolute loss; raw, as released, pulls to 0 where blur invents depth"
+        "gt", description="pixels of `absolute`; raw, as released, pulls to 0 where blur invents depth"
     )
     scales: Annotated[int, Field(ge=1, le=8)] = Field(4, description="of the gradient: 1, 2, 4, 8 ... pixels")
     operator: Literal["sobel", "difference"] = "sobel"
@@ -93,9 +137,44 @@ class LossSection(Section):
         "none", description="erode: gradients of known pixels alone, for sparse truth"
     )
     averaging: Literal["pooled", "per_image"] = Field(
-        "pooled", description="over the batch or image by image"
+        "pooled", description="of G2's terms, over the batch or image by image"
     )
     mean_scales: bool = Field(False, description="mean of the scales' gradients instead of their sum")
+
+
+class LossSection(Terms):
+    """Absolute, relative and gradient loss of G2-MonoDepth; scale_adaptive is packnet's name for them."""
+
+    name: Literal["g2", "scale_adaptive"] = "g2"
+    absolute: NonNegativeFloat = Field(1.0, description="adepth: mean absolute error")
+    relative: NonNegativeFloat = Field(1.0, description="rdepth: the same of both maps standardised")
+    gradient: NonNegativeFloat = Field(0.5, description="rgrad: gradients of these; goes with any other term")
+
+
+class SsiSilogLoss(Terms):
+    """Inverse and logarithmic depth together, packnet's loss of a single head."""
+
+    name: Literal["ssi_silog"]
+    ssi: NonNegativeFloat = Field(0.7, description="variance of inverse depth, its mean counts for less")
+    silog: NonNegativeFloat = Field(0.3, description="deviation of log depth, its mean counts for less")
+
+
+class DualHeadLoss(Terms):
+    """Both parts of a dual head, and the depth that they give."""
+
+    name: Literal["dual_head"]
+    integer: NonNegativeFloat = Field(1.0, description="whole metres of a dual head")
+    fractional: NonNegativeFloat = Field(10.0, description="the rest of a dual head")
+    l1: NonNegativeFloat = Field(0.5, description="mean absolute error in metres")
+
+
+class ChosenTerms(Terms):
+    """Nothing but the terms that are given a weight."""
+
+    name: Literal["terms"]
+
+
+Loss = Annotated[LossSection | SsiSilogLoss | DualHeadLoss | ChosenTerms, Field(discriminator="name")]
 
 
 class G2System(SystemSection):
@@ -103,7 +182,49 @@ class G2System(SystemSection):
 
     name: Literal["g2_monodepth"] = "g2_monodepth"
     network: Network = UNetSection()
-    loss: LossSection = LossSection()
+    pretrained: str = Field(
+        "none",
+        description="first weights of resnet_san's encoder: none; timm (ImageNet, download); auto: timm, or "
+        "a notice and none where it cannot be had; or a file",
+    )
+    loss: Loss = LossSection()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_loss(self.loss, self.network)
+        return self
+
+
+def check_loss(loss: Terms, network: Section) -> None:
+    """Refuse a loss that the network cannot be trained with.
+
+    Args:
+        loss: one of the `Loss` sections.
+        network: one of the `Network` sections.
+
+    Raises:
+        ConfigError: the first thing that does not fit.
+    """
+    if not any(getattr(loss, term) for term in TERMS):
+        raise ConfigError(
+            "system.loss: no term has a weight", f"give at least one, such as system.loss.{TERMS[0]}=1"
+        )
+    if (loss.integer or loss.fractional) and not getattr(network, "dual_head", False):
+        raise ConfigError(
+            f"system.loss: integer and fractional are of a dual head, which this {network.name} has not",
+            "system.network.dual_head=true of resnet_san has one; or take another system.loss.name",
+        )
+    positive = [term for term in OF_POSITIVE_DEPTH if getattr(loss, term)]
+    if positive and getattr(network, "activation", "sigmoid") not in ("softplus", "sigmoid"):
+        raise ConfigError(
+            f"system.loss.{positive[0]} needs depths above 0, and this {network.name} may give others",
+            "system.network.activation=softplus keeps them above 0",
+        )
+    if getattr(loss, "name", "") == "scale_adaptive" and loss.absolute_mask != "gt":
+        raise ConfigError(
+            f"system.loss.absolute_mask={loss.absolute_mask}: scale_adaptive has gt throughout",
+            "system.loss.name=g2 takes other masks",
+        )
 
 
 class DegradationSection(Section):
@@ -125,6 +246,7 @@ class PredictSection(Section):
     """What `omma predict` needs beside the picture, and what it does with given depths."""
 
     keep_input: bool = Field(False, description="given depths stay as they are in the result")
+    point_cloud: bool = Field(True, description="also write a .ply; some megabytes a picture")
     intrinsics: tuple[PositiveFloat, PositiveFloat, float, float] | None = Field(
         None, description="fx, fy, cx, cy in pixels of --input pictures, the first pixel from 0 to 1"
     )

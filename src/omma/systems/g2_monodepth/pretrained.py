@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from pathlib import Path
 
 import timm
@@ -24,7 +25,8 @@ def load_encoder(model: ResNetSAN, source: str) -> None:
 
     Args:
         model: the network.
-        source: "none", "timm" (download) or a file of a whole classification network or its features.
+        source: "none"; "timm" (download); "auto": timm, or a warning and none; or a file of a whole
+            classification network or its features.
 
     Raises:
         ConfigError: the weights cannot be downloaded.
@@ -32,7 +34,16 @@ def load_encoder(model: ResNetSAN, source: str) -> None:
     """
     if source == "none":
         return
-    weights = _download(f"resnet{model.layers}") if source == "timm" else _read(Path(source))
+    if source in ("timm", "auto"):
+        try:
+            weights = _download(f"resnet{model.layers}")
+        except ConfigError as error:
+            if source == "timm":
+                raise
+            warnings.warn(f"the image encoder starts from random weights: {error}", stacklevel=2)
+            return
+    else:
+        weights = _read(Path(source))
     wanted = {k: v for k, v in model.encoder.state_dict().items() if not k.endswith(_COUNTERS)}
     found = {k: v for k, v in weights.items() if not k.startswith(_CLASSIFIER) and not k.endswith(_COUNTERS)}
     bad = [key for key, value in wanted.items() if key not in found or found[key].shape != value.shape]
@@ -53,7 +64,8 @@ def _download(name: str) -> dict[str, Tensor]:
         raise ConfigError(
             f"the weights of {name} could not be downloaded: {type(error).__name__}",
             hint=f"on a connected machine fetch model.safetensors of https://huggingface.co/{source}, "
-            "copy it here and set pretrained to the file; or start from random weights with pretrained=none",
+            "copy it here and set system.pretrained to the file; or start from random weights with "
+            "system.pretrained=none. HF_HUB_OFFLINE=1 in the environment spares the waiting",
         ) from error
 
 
@@ -61,7 +73,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(
             f"{path}: no such file of encoder weights",
-            hint="pretrained is none, timm or the path of a .safetensors or .pth file",
+            hint="system.pretrained is none, timm, auto or the path of a .safetensors or .pth file",
         )
     try:
         if path.suffix == ".safetensors":

@@ -120,7 +120,8 @@ class ResNetSAN(nn.Module):
             for with_depth, without in zip(fused, features, strict=True)
         ]
         size = rgb.shape[-2:]
-        heads, image_heads = self._heads(fused, size), self._heads(features, size)
+        heads = self._heads(fused, size)
+        image_heads = heads if depth is None else self._heads(features, size)
         consistency = torch.stack(changes).mean()
         return Outputs(self.depth(heads), heads, self.depth(image_heads), image_heads, consistency)
 
@@ -177,7 +178,7 @@ class ResNetSAN(nn.Module):
             decoded.insert(0, x)
         heads: Heads = {}
         for name, convs in self.head_convs.items():
-            maps = [conv(x).sigmoid() for conv, x in zip(convs, decoded, strict=False)]
+            maps = [conv(x).float().sigmoid() for conv, x in zip(convs, decoded, strict=False)]
             heads[name] = [
                 values[..., : -(-size[0] // 2**scale), : -(-size[1] // 2**scale)]
                 for scale, values in enumerate(maps)

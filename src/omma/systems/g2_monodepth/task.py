@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from omma.core.depth_losses import absolute_loss, relative_losses
 from omma.core.depth_meter import DepthMeter
+from omma.core.depth_metrics import scored_depth
 from omma.core.meter import MeanMeter, Meter
 from omma.engine.task import Batch, Prediction, StepInfo, Task
-from omma.systems.g2_monodepth.config import G2Config, LossSection, Network
-from omma.systems.g2_monodepth.spnet import DROP_PATH, SIZES, SPNet
-from omma.systems.g2_monodepth.unet import UNet
-from omma.systems.g2_monodepth.viz import draw
+from omma.systems.g2_monodepth.config import G2Config
+from omma.systems.g2_monodepth.losses import Answer, DepthLosses, answers_of
+from omma.systems.g2_monodepth.model import build_model
+from omma.systems.g2_monodepth.outputs import make_prediction
+from omma.systems.g2_monodepth.resnetsan import ResNetSAN
 
 
 class G2Task(Task):
@@ -27,20 +28,26 @@ class G2Task(Task):
     names token, dataset and pattern.
     """
 
-    train_terms = ("adepth", "rdepth", "rgrad")
-
     def __init__(self, config: G2Config) -> None:
         super().__init__()
         self.config = config
-        self.model: nn.Module = build_model(config.system.network)
+        self.model: nn.Module = build_model(config.system)
+        self.losses = DepthLosses(config.system)
+        self.train_terms = self.losses.names
 
     def forward(self, batch: Batch) -> Tensor:
         """Depth (B, 1, H, W) float32 over max_depth."""
-        return self.model(batch["rgb"].float() / 255.0, batch["point"], batch["hole_point"]).float()
+        return self.model(*self._inputs(batch)).float() / self._unit(batch)
 
     def training_step(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
-        """The loss and its three terms, unweighted."""
-        return self._losses(self(batch), batch)
+        """The loss and its terms, unweighted; of a ResNetSAN the means over both passes and all scales."""
+        if not isinstance(self.model, ResNetSAN):
+            return self.losses([Answer(self(batch))], batch)
+        out = self.model.forward_train(*self._inputs(batch))
+        passes = [out.heads] if self.model.sparse is None else [out.heads, out.image_heads]
+        size, max_depth_m = batch["depth"].shape[-2:], batch["max_depth"]
+        answers = [answer for heads in passes for answer in answers_of(self.model, heads, size, max_depth_m)]
+        return self.losses(answers, batch, out.consistency)
 
     def meters(self) -> dict[str, Meter]:
         """Loss; scores in metres over all samples and, with several patterns, of each."""
@@ -59,22 +66,24 @@ class G2Task(Task):
 
     def predict(self, inputs: Batch) -> Prediction:
         """Depth of one sample in metres, not below 0, with what a picture needs."""
-        metres = float(inputs["max_depth"][0])
-        arrays = {"prediction": self(inputs)[0].clamp(min=0).cpu().numpy() * metres}
-        arrays |= {key: inputs[key][0].cpu().numpy() * metres for key in ("depth", "point")}
-        arrays["rgb"] = inputs["rgb"][0].cpu().numpy()
-        meta = {"token": inputs["token"][0], "max_depth": metres, "metric": bool(inputs["point"].any())}
-        return Prediction(arrays, meta, draw)
+        return make_prediction(self(inputs), inputs, self.config.data.predict)
 
     def setting(self) -> str:
         """Input depths and aggregation: numbers of other settings do not compare."""
-        patterns = ", ".join(self.config.data.val_patterns)
-        return f"metres, given depth: {patterns}; mean over images (/pooled: over pixels)"
+        patterns, scoring = ", ".join(self.config.data.val_patterns), self.config.data.scoring
+        counted = "".join(f"; scoring.{key} {value}" for key, value in scoring.model_dump().items() if value)
+        return f"metres, given depth: {patterns}; mean over images (/pooled: over pixels){counted}"
+
+    def describe(self) -> list[str]:
+        """The terms of the loss, and the input depths of training and validation."""
+        data, made = self.config.data, self.config.data.degradation
+        chances = ", ".join(f"{name} {getattr(made, name):g}" for name in ("noise", "blur", "holes"))
+        given = f"given depth in training: {made.pattern}; {chances}; measured {data.measured:g}"
+        return [self.losses.describe(), given, f"in validation: {', '.join(data.val_patterns)}"]
 
     def example_inputs(self) -> tuple[Tensor, ...]:
-        """Image (1, 3, H, W) in [0, 1], given depth and its mask (1, 1, H, W)."""
-        batch = self.example_batch(1)
-        return batch["rgb"].float() / 255.0, batch["point"], batch["hole_point"]
+        """Image (1, 3, H, W) in [0, 1], given depth in the network's unit and its mask (1, 1, H, W)."""
+        return self._inputs(self.example_batch(1))
 
     def example_batch(self, batch_size: int) -> dict[str, Any]:
         """Random pictures and depths."""
@@ -94,51 +103,22 @@ class G2Task(Task):
         """The network's blocks."""
         return self.model.checkpoint_blocks()
 
-    def _losses(self, pred: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """The loss and its terms; float32 whatever autocast says."""
-        settings, gt = self.config.system.loss, batch["depth"]
-        with torch.autocast(pred.device.type, enabled=False):
-            adepth = absolute_loss(pred, gt, _absolute_mask(settings, batch), averaging=settings.averaging)
-            rdepth, rgrad = relative_losses(
-                pred,
-                gt,
-                gt != 0,
-                scales=settings.scales,
-                operator=settings.operator,
-                edge_mask=settings.edge_mask,
-                averaging=settings.averaging,
-                mean_scales=settings.mean_scales,
-            )
-        loss = settings.absolute * adepth + settings.relative * rdepth + settings.gradient * rgrad
-        return {"loss": loss, "adepth": adepth, "rdepth": rdepth, "rgrad": rgrad}
+    def _unit(self, batch: Batch) -> Tensor | float:
+        """What the network's depths are over max_depth: a ResNetSAN's are metres, as its bounds."""
+        return _per_sample(batch["max_depth"]) if isinstance(self.model, ResNetSAN) else 1.0
+
+    def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        return batch["rgb"].float() / 255.0, batch["point"] * self._unit(batch), batch["hole_point"]
 
     def _score(self, pred: Tensor, batch: Batch, meters: Mapping[str, Meter]) -> None:
-        meters["loss"].update(float(self._losses(pred, batch)["loss"]), len(pred))
+        meters["loss"].update(float(self.losses.of_depth(pred, batch)), len(pred))
         metres = _per_sample(batch["max_depth"])
-        pred, gt, tokens = pred * metres, batch["depth"] * metres, batch["token"]
+        gt = scored_depth(batch["depth"] * metres, **self.config.data.scoring.model_dump())
+        pred, tokens = pred * metres, batch["token"]
         meters["depth"].update(pred, gt, tokens)
         for pattern in set(batch["pattern"]) & set(meters):
             chosen = [index for index, name in enumerate(batch["pattern"]) if name == pattern]
             meters[pattern].update(pred[chosen], gt[chosen], [tokens[index] for index in chosen])
-
-
-def build_model(network: Network) -> nn.Module:
-    """The network that a recipe describes."""
-    options = {"pad": network.pad, "activation": network.activation}
-    if network.name == "unet":
-        return UNet(layers=network.layers, features=network.features, block=network.block, **options)
-    width, depths = SIZES[network.size]
-    drop_path = network.drop_path
-    if drop_path is None:
-        drop_path = DROP_PATH[network.name][list(SIZES).index(network.size)]
-    dims = [width * 2**stage for stage in range(4)]
-    return SPNet(dims, depths, variant=network.name, drop_path=drop_path, **options)
-
-
-def _absolute_mask(settings: LossSection, batch: Batch) -> Tensor:
-    masks = {"gt": batch["depth"] != 0, "raw": batch["point"] != 0}
-    masks["raw_and_gt"] = masks["gt"] & masks["raw"]
-    return masks[settings.absolute_mask]
 
 
 def _per_sample(values: Tensor) -> Tensor:

@@ -182,6 +182,14 @@ class UNet(nn.Module):
         up = [block for level in self.levels()[-2::-1] for block in level.after]
         return [*down, *up]
 
+    def alphas(self) -> list[float]:
+        """The factor of each block, in the order of `checkpoint_blocks`; empty with batch normalisation.
+
+        A block whose factor is still 0 is dead: it gives its input back, through the activation.
+        """
+        blocks = self.checkpoint_blocks()
+        return [float(block.alpha.detach()) for block in blocks if isinstance(block, ReZeroBottleneck)]
+
 
 def level_widths(layers: int, features: int) -> list[int]:
     """Channels of each level: doubled up to eight times, the last two equal.
