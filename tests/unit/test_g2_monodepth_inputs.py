@@ -61,5 +61,3 @@ def test_points_are_read_in_any_spacing(tmp_path: Path) -> None:
 def test_max_depth_of_input() -> None:
     depths = [np.array([[reach]], np.float32) for reach in (0, 8, 8.1, 79, 500)]
     assert [choose_max_depth(depth) for depth in depths] == [10, 10, 20, 100, 150]
-
-

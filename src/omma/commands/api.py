@@ -37,12 +37,19 @@ class Model:
         self._loaded = loaded
 
     @torch.no_grad()
-    def predict(self, inputs: int | str | Path | Batch, split: str | None = None) -> Prediction:
+    def predict(
+        self,
+        inputs: int | str | Path | Batch,
+        split: str | None = None,
+        *,
+        sparse: str | Path | None = None,
+    ) -> Prediction:
         """Predict one sample.
 
         Args:
             inputs: index into the split, a file as `omma predict --input` takes, or a collated batch of one.
             split: part of the data set, for an index; default data.val_split.
+            sparse: known depth of a file, as `omma predict --sparse` takes it.
         """
         if isinstance(inputs, Mapping):
             batch = inputs
@@ -50,8 +57,9 @@ class Model:
             recipe = self._loaded.recipe
             files = not isinstance(inputs, int)
             part = split or recipe.config.data.val_split
+            known = [] if sparse is None else [sparse]
             data, collate = (
-                predict_files(recipe, [inputs]) if files else build_data(recipe, part, augment=False)
+                predict_files(recipe, [inputs], known) if files else build_data(recipe, part, augment=False)
             )
             batch = collate([data[0 if files else inputs]])
         return self.task.predict(to_device(batch, self.task.device))
@@ -85,7 +93,13 @@ def evaluate(run: str | Path | RunFolder, split: str | None = None, **overrides:
 
 
 def predict(runs: Sequence[str | Path | RunFolder], out: str | Path, **options: Any) -> list[Path]:
-    """Draw samples of one or several runs into `out`; options: indices, inputs, split, video, overrides."""
+    """Draw samples of one or several runs into `out`.
+
+    Args:
+        runs: what to load.
+        out: folder to write to.
+        options: indices, inputs, sparse, split, video and overrides, as `omma predict` has them.
+    """
     return _predict([_reference(run) for run in runs], Path(out), quiet=True, **options)
 
 

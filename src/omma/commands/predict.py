@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from omma.data.loader import to_device
 from omma.engine.task import Prediction
 from omma.errors import UsageError
 from omma.runs.console import RunLog
+from omma.runs.files import write_bytes_atomic
 from omma.runs.folder import RunFolder
 from omma.systems.recipes import Recipe
 from omma.viz.image import save_png
@@ -31,19 +33,21 @@ def predict(
     *,
     indices: str | None = None,
     inputs: Sequence[str] = (),
+    sparse: Sequence[str] = (),
     split: str | None = None,
     video: Path | None = None,
     overrides: Sequence[str] = (),
     runs_dir: str | None = None,
     quiet: bool = False,
 ) -> list[Path]:
-    """Draw `sample_0010.png` for each sample and save the arrays as .npz.
+    """Draw `sample_0010.png` for each sample, save the arrays as .npz and what else the system makes.
 
     Args:
         runs: RUN or RUN@WHICH; several are drawn into the same pictures.
         out: folder to write to.
         indices: samples of the split, such as "0,10" or "0-39:2"; default the first four.
         inputs: files of the user's own, instead of samples of the split.
+        sparse: a file of known depth for each of `inputs`, in their order.
         split: part of the data set; default data.val_split.
         video: also write all pictures into this .gif or .mp4.
         overrides: settings on top of each run's own, such as data.root=PATH.
@@ -55,6 +59,8 @@ def predict(
     """
     if indices and inputs:
         raise UsageError("give --indices or --input, not both")
+    if sparse and not inputs:
+        raise UsageError("--sparse is the known depth of an --input, there is none", "add --input PICTURE")
     console = RunLog(None, quiet=quiet)
     loaded = []
     for run in runs:
@@ -63,7 +69,7 @@ def predict(
     if len({item.recipe.system.name for item in loaded}) > 1:
         raise UsageError("the runs are of different systems; their predictions cannot share a picture")
     console.line("Loading dataset...")
-    sources = [_source(item, inputs, split) for item in loaded]
+    sources = [_source(item, inputs, sparse, split) for item in loaded]
     data = sources[0][0]
     console.line(f"Dataset size: {len(data)}")
     chosen = find_samples(indices, data) if not inputs else list(range(len(data)))
@@ -75,6 +81,9 @@ def predict(
             predictions = _predict_all(loaded, sources, index)
             pictures.append(_save(out, index, predictions))
             console.line(f"Saved to {pictures[-1]}")
+            for name, prediction in predictions:
+                if prediction.summary:
+                    console.line(f"  {name}: {prediction.summary}")
             if video:
                 frames.append(_draw(predictions))
             bar.update(done)
@@ -134,20 +143,41 @@ def parse_indices(text: str | None, num_samples: int) -> list[int]:
     return chosen
 
 
-def predict_files(recipe: Recipe, files: Sequence[str | Path]) -> tuple[Samples, Collate]:
+def predict_files(
+    recipe: Recipe, files: Sequence[str | Path], sparse: Sequence[str | Path] = ()
+) -> tuple[Samples, Collate]:
     """The user's own files as a data set.
 
+    Args:
+        recipe: whose system reads them.
+        files: what `omma predict --input` takes.
+        sparse: a file of known depth for each of them, or none.
+
     Raises:
-        UsageError: if the system takes no files.
+        UsageError: if the system takes no such files, or their numbers differ.
     """
-    if recipe.system.inputs is None:
-        raise UsageError(f"{recipe.system.name} has no --input; use --indices")
-    return recipe.system.load(recipe.system.inputs)(recipe.config, [Path(file) for file in files])
+    system = recipe.system
+    if system.inputs is None:
+        raise UsageError(f"{system.name} has no --input; use --indices")
+    build = system.load(system.inputs)
+    paths = [Path(file) for file in files]
+    if not sparse:
+        return build(recipe.config, paths)
+    if not system.sparse_inputs:
+        raise UsageError(f"{system.name} takes no known depth", "leave --sparse out")
+    if len(sparse) != len(files):
+        raise UsageError(
+            f"--input and --sparse do not pair up: {len(files)} and {len(sparse)} files",
+            "give each --input its --sparse, in the same order",
+        )
+    return build(recipe.config, paths, sparse=[Path(file) for file in sparse])
 
 
-def _source(loaded: Loaded, inputs: Sequence[str], split: str | None) -> tuple[Samples, Collate]:
+def _source(
+    loaded: Loaded, inputs: Sequence[str], sparse: Sequence[str], split: str | None
+) -> tuple[Samples, Collate]:
     if inputs:
-        return predict_files(loaded.recipe, inputs)
+        return predict_files(loaded.recipe, inputs, sparse)
     return build_data(loaded.recipe, split or loaded.recipe.config.data.val_split, augment=False)
 
 
@@ -173,10 +203,17 @@ def _draw(predictions: Sequence[tuple[str, Prediction]]) -> np.ndarray:
 def _save(
     out: Path, index: int, predictions: Sequence[tuple[str, Prediction]], *, arrays: bool = True
 ) -> Path:
-    """One picture; arrays as sample_0010.npz, or sample_0010_RUN.npz where there are several runs."""
+    """One picture; arrays and further files as sample_0010.npz, with several runs sample_0010_RUN.npz."""
     picture = out / f"sample_{index:04d}.png"
     save_png(picture, _draw(predictions))
     for name, prediction in predictions if arrays else ():
         stem = picture.stem if len(predictions) == 1 else f"{picture.stem}_{name}"
-        np.savez_compressed(out / f"{stem}.npz", **prediction.arrays)
+        for ending, content in {".npz": _npz(prediction), **prediction.files()}.items():
+            write_bytes_atomic(out / f"{stem}{ending}", content)
     return picture
+
+
+def _npz(prediction: Prediction) -> bytes:
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **prediction.arrays)
+    return stream.getvalue()

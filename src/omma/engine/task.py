@@ -38,6 +38,14 @@ class Draw(Protocol):
         ...
 
 
+class MakeFiles(Protocol):
+    """Makes the files that a system saves of one prediction besides picture and arrays."""
+
+    def __call__(self, prediction: Prediction) -> Mapping[str, bytes]:
+        """End of the file's name, such as ".ply" or "_depth_mm.png", -> its content."""
+        ...
+
+
 @dataclass(frozen=True)
 class Prediction:
     """What a task says about one sample.
@@ -46,16 +54,24 @@ class Prediction:
         arrays: name -> array; what `omma predict` saves as .npz.
         meta: plain values that belong to it: token, class names, grid, and so on.
         drawer: the system's drawing function; several runs' predictions go into one picture.
+        maker: the system's function for further files; `omma predict` writes them as sample_0010 + ending.
+        summary: a line that `omma predict` prints with it, such as what its numbers mean.
     """
 
     arrays: dict[str, np.ndarray]
     meta: dict[str, Any] = field(default_factory=dict)
     drawer: Draw | None = None
+    maker: MakeFiles | None = None
+    summary: str = ""
 
     def draw(self) -> np.ndarray:
         """The picture of this prediction, (H, W, 3) uint8 RGB."""
         assert self.drawer is not None, "the task gives its predictions a drawer"
         return self.drawer([("", self)])
+
+    def files(self) -> Mapping[str, bytes]:
+        """Further files of this prediction: end of the name -> content."""
+        return self.maker(self) if self.maker else {}
 
 
 class Task(nn.Module):

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import matplotlib as mpl
 import numpy as np
@@ -183,18 +184,35 @@ def blend(image: Image, colour: Colour | Image, opacity: ArrayLike) -> Image:
     return (image * (1 - alpha) + over * alpha).round().astype(np.uint8)
 
 
+class Beside(Protocol):
+    """What stands at the right of a tile, drawn at the height that the tile has in the panel."""
+
+    width: int
+
+    def draw(self, height: int) -> Image:
+        """(height, width, 3)."""
+        ...
+
+
 @dataclass(frozen=True)
 class Tile:
-    """One picture of a panel with the line above it."""
+    """One picture of a panel with the line above it, and what stands beside it."""
 
     image: Image
     caption: str = ""
+    beside: Beside | None = None
+
+    @property
+    def extra(self) -> int:
+        """Pixels that the tile needs at its right."""
+        return self.beside.width if self.beside else 0
 
 
 def _row_height(tiles: Sequence[Tile], width: int, gap: int) -> int:
     """The height at which the tiles, side by side at their own aspect, fill `width`."""
     aspect = sum(tile.image.shape[1] / tile.image.shape[0] for tile in tiles)
-    return max(1, int((width - gap * (len(tiles) - 1)) / aspect))
+    taken = gap * (len(tiles) - 1) + sum(tile.extra for tile in tiles)
+    return max(1, int((width - taken) / aspect))
 
 
 def panel(
@@ -237,11 +255,17 @@ def _row_strip(row: Sequence[Tile], height: int, width: int, gap: int, margin: i
     head = 20 if any(tile.caption for tile in row) else 0
     widths = [max(1, round(height * tile.image.shape[1] / tile.image.shape[0])) for tile in row]
     strip = np.full((head + height + gap, width, 3), 255, np.uint8)
-    left = max(margin, (width - sum(widths) - gap * (len(row) - 1)) // 2)
+    taken = sum(widths) + sum(tile.extra for tile in row) + gap * (len(row) - 1)
+    left = max(margin, (width - taken) // 2)
     for tile, tile_width in zip(row, widths, strict=True):
         cut = min(tile_width, width - left)
         strip[head : head + height, left : left + cut] = resize_photo(tile.image, height, tile_width)[:, :cut]
         if tile.caption:
-            strip = draw_text(strip, shorten(tile.caption, 13, tile_width), (left, 2), size=13).copy()
-        left += tile_width + gap
+            room = tile_width + tile.extra
+            strip = draw_text(strip, shorten(tile.caption, 13, room), (left, 2), size=13).copy()
+        left += tile_width
+        if tile.beside:
+            side = tile.beside.draw(height)[:, : max(width - left, 0)]
+            strip[head : head + height, left : left + side.shape[1]] = side
+        left += tile.extra + gap
     return strip

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from omma.data.dataset import Sample
 from omma.data.formats.nuscenes_depth import scatter_nearest
 from omma.data.formats.rgbd import DEPTH_SUFFIXES, Depth, ImageFile, RgbdFrame, checked_depth
 from omma.data.io import npz_names, read_bytes, read_depth_png, read_npy, read_npz, read_picture
 from omma.errors import DataError
 from omma.systems.g2_monodepth.checks import check_units, name_factor
+from omma.systems.g2_monodepth.samples import ValidationSamples
 
 MAX_DEPTHS_M = (10.0, 20.0, 30.0, 100.0, 150.0)
 POINT_SUFFIXES = (".csv", ".txt")
@@ -215,13 +217,29 @@ def _check(depth: Depth, max_depth_m: float, path: Path, *, chosen: bool) -> Non
 
 def _guess_units(known_m: NDArray[np.floating], path: Path) -> str:
     """What mistakes would explain depths that no usual max_depth fits, in a room and in a street."""
-    guesses = {
-        place: name_factor(known_m, reach) for place, reach in (("room", _ROOM_M), ("street", _STREET_M))
-    }
+    guesses = {place: name_factor(known_m, reach) for place, reach in _USUAL_REACHES_M.items()}
     if path.suffix.lower() != ".png":
         guesses = {place: text.partition(";")[0] for place, text in guesses.items()}
     told = "; ".join(f"if it shows {place}, {text}" for place, text in guesses.items() if text)
     return f"{told}; {_UNITS_HINT}" if told else _UNITS_HINT
+
+
+class OwnSamples(ValidationSamples):
+    """Pictures of one's own at their own size, each with its known depths or none.
+
+    A sample also holds unused, how many of its known depths exceed max_depth and do not count.
+
+    Args:
+        frames: from `read_pair`.
+    """
+
+    def __init__(self, frames: Sequence[RgbdFrame]) -> None:
+        super().__init__(frames, None, patterns=["measured"])
+
+    def _load(self, index: int, rng: np.random.Generator) -> Sample:
+        frame = self.frames[index]
+        beyond = 0 if frame.raw is None else int((frame.raw.read() > frame.max_depth_m).sum())
+        return super()._load(index, rng) | {"unused": beyond}
 
 
 def choose_max_depth(depth: Depth) -> float:
