@@ -13,6 +13,8 @@ from omma.errors import UsageError
 from omma.runs.console import RunLog
 from omma.systems import systems
 
+_VOICES = ("progress", "say")  # not settings: a step tells how far it is and says lines by them
+
 
 def steps() -> dict[str, tuple[Any, str]]:
     """Step -> (system, its function's place)."""
@@ -38,7 +40,9 @@ def run_prepare(step: str | None, words: Sequence[str]) -> None:
     arguments = _arguments(function, step, words)
     console = RunLog(None)
     with console.progress(1, label=step) as bar:
-        result = function(**arguments, progress=lambda done, total: bar.update(done, total=str(total)))
+        voices = {"progress": lambda done, total: bar.update(done, total=str(total)), "say": console.line}
+        taken = inspect.signature(function).parameters
+        result = function(**arguments, **{name: voices[name] for name in _VOICES if name in taken})
     console.line(f"{step}: {result}")
 
 
@@ -55,7 +59,7 @@ def _arguments(function: Callable[..., Any], step: str, words: Sequence[str]) ->
     parameters = {
         name: parameter
         for name, parameter in inspect.signature(function).parameters.items()
-        if name != "progress"
+        if name not in _VOICES
     }
     given = dict(_pairs(words))
     for name in given:

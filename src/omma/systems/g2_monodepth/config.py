@@ -279,6 +279,9 @@ class G2Data(DataSection):
     max_depth: Annotated[float, Field(gt=0)] | None = Field(
         None, description="metres that count as 1 inside the network; default the data set's"
     )
+    cache: str | None = Field(
+        None, description="folder of decoded pictures that `omma prepare rgbd-cache` has written"
+    )
     image_size: Size = Field((320, 320), description="[height, width] of training crops")
     val_image_size: Size | None = Field(
         None, description="[height, width] in validation; default each picture's own, in batches of one"

@@ -12,11 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from omma.data.dataset import Sample, Samples
-from omma.data.formats.rgbd import Colour, Depth, RgbdFrame
+from omma.data.formats.rgbd import Colour, Depth, DepthSource, RgbdFrame
+from omma.data.formats.rgbd_cache import CachedDepth
 from omma.errors import DataError
 from omma.systems.g2_monodepth.changes import (
     DepthResize,
     Size,
+    Window,
     central_window,
     changed_intrinsics,
     crop_resize_colour,
@@ -97,21 +99,21 @@ class TrainingSamples(RgbdSamples):
 
     def _load(self, index: int, rng: np.random.Generator) -> Sample:
         frame = self.frames[index]
-        image, depth, raw = read_arrays(frame, measured=bool(rng.random() < self.measured))
-        if not depth.any():
-            raise DataError(
-                f"{_depth_file(frame)}: no depth is known in it, all are 0",
-                "leave the picture out, or write its depth again",
-            )
+        raw = frame.raw if rng.random() < self.measured else None
+        image = frame.image.read()
         size = self._size(frame, image)
         window = draw_window(rng, image.shape[:2], size)
         mirrored = bool(rng.integers(0, 2))
-        image = jitter_colours(crop_resize_colour(image, window, size), rng, hue=self.hue)
-        maps = [
-            crop_resize_depth(map_, window, size, self.depth_resize)
-            for map_ in (depth, raw)
-            if map_ is not None
+        if frame.depth is None:
+            raise _no_depth(frame.files[0])
+        depths = [
+            read_depth(frame, source, image, window, some=source is frame.depth)
+            for source in (frame.depth, raw)
+            if source is not None
         ]
+        inside = (0, 0, *window[2:])
+        maps = [crop_resize_depth(depth, inside, size, self.depth_resize) for depth in depths]
+        image = jitter_colours(crop_resize_colour(image, window, size), rng, hue=self.hue)
         if mirrored:
             image, maps = image[:, ::-1], [map_[:, ::-1] for map_ in maps]
         if self.degradation.relocate:
@@ -184,9 +186,7 @@ class ValidationSamples(RgbdSamples):
         samples = []
         for pattern in patterns:
             fixed = np.random.default_rng([_RULE, zlib.crc32(f"{frame.token}@{pattern}".encode())])
-            given = (
-                measured if pattern == MEASURED else make_raw(depth, image, only_pattern(pattern), fixed)
-            )
+            given = measured if pattern == MEASURED else make_raw(depth, image, only_pattern(pattern), fixed)
             samples.append(_sample(frame, pattern, (image, depth, given), intrinsics))
         return samples
 
@@ -204,26 +204,62 @@ def read_arrays(frame: RgbdFrame, *, measured: bool) -> tuple[Colour, Depth, Dep
         DataError: a file is missing, damaged or not of the picture's size.
     """
     image = frame.image.read()
-    maps: list[Depth | None] = [np.zeros(image.shape[:2], np.float32), None]
-    for place, source in enumerate((frame.depth, frame.raw if measured else None)):
-        if source is None:
-            continue
-        depth = source.read()
-        if depth.shape != image.shape[:2]:
-            raise DataError(
-                f"{source.files[0]}: depth is {depth.shape[0]} x {depth.shape[1]}, the picture "
-                f"{frame.image.files[0]} {image.shape[0]} x {image.shape[1]}",
-                "both must have one size: resize depth with the nearest neighbour, or register it",
-            )
-        maps[place] = _normalised(depth, frame.max_depth_m, source.files[0])
-    true = maps[0]
-    assert true is not None
-    return image, true, maps[1]
+    maps = [
+        None if source is None else read_depth(frame, source, image)
+        for source in (frame.depth, frame.raw if measured else None)
+    ]
+    return image, np.zeros(image.shape[:2], np.float32) if maps[0] is None else maps[0], maps[1]
 
 
-def _normalised(depth: Depth, max_depth_m: float, path: Path) -> Depth:
-    scaled = depth / np.float32(max_depth_m)
-    known = depth[depth > 0]
+def read_depth(
+    frame: RgbdFrame,
+    source: DepthSource,
+    image: Colour,
+    window: Window | None = None,
+    *,
+    some: bool = False,
+) -> Depth:
+    """A depth map of a frame, or a window of it, normalised by max_depth; of a cache only the window is read.
+
+    Args:
+        frame: that it belongs to.
+        source: what to read.
+        image: the frame's picture, whose size the whole map must have.
+        window: none takes the whole.
+        some: whether the whole map must have a known depth.
+
+    Raises:
+        DataError: the map is missing, damaged, empty, not of the picture's size, or its units are wrong.
+    """
+    top, left, height, width = window or (0, 0, *image.shape[:2])
+    if isinstance(source, CachedDepth):
+        shape, whole = source.shape, np.array(source.extremes, np.float32)
+        part = source.read_window((top, left, height, width))
+    else:
+        whole = source.read()
+        shape, part = whole.shape, whole[top : top + height, left : left + width]
+    file = source.files[0]
+    if shape != image.shape[:2]:
+        raise DataError(
+            f"{file}: depth is {shape[0]} x {shape[1]}, the picture "
+            f"{frame.image.files[0]} {image.shape[0]} x {image.shape[1]}",
+            "both must have one size: resize depth with the nearest neighbour, or register it",
+        )
+    if some and not whole.any():
+        raise _no_depth(file)
+    _check_range(whole[whole > 0], frame.max_depth_m, file)
+    scaled = part / np.float32(frame.max_depth_m)
+    return np.where(scaled <= 1, scaled, np.float32(0))
+
+
+def _no_depth(file: Path) -> DataError:
+    return DataError(
+        f"{file}: no depth is known in it, all are 0", "leave the picture out, or write its depth again"
+    )
+
+
+def _check_range(known: Depth, max_depth_m: float, path: Path) -> None:
+    """Refuse known depths of a picture that lie all beyond, or all far below, max_depth."""
     if known.size and (known.min() > max_depth_m or known.max() < _LEAST_REACH * max_depth_m):
         wrong = "exceed" if known.min() > max_depth_m else f"are below {_LEAST_REACH:.1%} of"
         raise DataError(
@@ -231,11 +267,6 @@ def _normalised(depth: Depth, max_depth_m: float, path: Path) -> Depth:
             f"{known.max():.3g} m",
             name_factor(known, max_depth_m) or "set data.max_depth to what the data set holds",
         )
-    return np.where(scaled <= 1, scaled, np.float32(0))
-
-
-def _depth_file(frame: RgbdFrame) -> Path:
-    return frame.files[0] if frame.depth is None else frame.depth.files[0]
 
 
 def _intrinsics(
