@@ -9,11 +9,12 @@ import numpy as np
 
 from omma.data.dataset import Collate
 from omma.data.formats.rgbd import find_files
+from omma.data.formats.rgbd_cache import open_cache
 from omma.errors import DataError
 from omma.systems.g2_monodepth.config import G2Config, G2Data
 from omma.systems.g2_monodepth.degrade import Degradation
 from omma.systems.g2_monodepth.layouts import read_frames
-from omma.systems.g2_monodepth.own import read_pair
+from omma.systems.g2_monodepth.own import OwnSamples, read_pair
 from omma.systems.g2_monodepth.samples import RgbdSamples, TrainingSamples, ValidationSamples, collate
 
 
@@ -30,13 +31,16 @@ def build(config: G2Config, split: str, *, augment: bool) -> tuple[RgbdSamples, 
         ConfigError: a setting does not fit the data set.
     """
     data = config.data
+    root = _root(data)
     frames = read_frames(
-        _root(data),
+        root,
         split,
         layout=data.layout,
         units_per_metre=data.units_per_metre,
         max_depth_m=data.max_depth,
     )
+    if data.cache is not None:
+        frames = open_cache(frames, root, Path(data.cache).expanduser() / split)
     if augment:
         settings = _degradation(data)
         samples = TrainingSamples(
@@ -71,8 +75,7 @@ def build_inputs(
         fx, fy, cx, cy = camera
         known["intrinsics"] = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
     pairs = zip(files, sparse or [None] * len(files), strict=True)
-    frames = [read_pair(image, raw, **known) for image, raw in pairs]
-    return ValidationSamples(frames, None, patterns=["measured"]), collate
+    return OwnSamples([read_pair(image, raw, **known) for image, raw in pairs]), collate
 
 
 def _root(data: G2Data) -> Path:
