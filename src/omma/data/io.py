@@ -1,7 +1,7 @@
 """Readers of single files: images, depth pictures, arrays and JSON; every error names the file.
 
 Images are decoded by OpenCV from bytes, so that any path works on every platform. EXIF rotation
-is ignored: calibration belongs to the pixels as they are stored.
+is ignored unless asked for: calibration belongs to the pixels as they are stored.
 """
 
 from __future__ import annotations
@@ -47,8 +47,12 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def read_image(path: Path, *, upright: bool = False) -> NDArray[np.uint8]:
     """A colour image; grey and four-channel files are converted, transparency is dropped.
+
+    Args:
+        path: the file.
+        upright: turn it as its EXIF data say, as viewers do.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -56,7 +60,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: the file is missing, cut short or no image.
     """
-    return _decode(read_bytes(path), path, cv2.IMREAD_COLOR)
+    return _decode(read_bytes(path), path, cv2.IMREAD_COLOR, upright=upright)
 
 
 def read_image_reduced(path: Path, at_least: tuple[int, int]) -> tuple[NDArray[np.uint8], tuple[int, int]]:
@@ -207,9 +211,9 @@ def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(f"{path}: damaged or no NumPy file ({error})", "copy or make it again")
 
 
-def _decode(data: bytes, path: Path, flags: int) -> NDArray[Any]:
+def _decode(data: bytes, path: Path, flags: int, *, upright: bool = False) -> NDArray[Any]:
     _check_complete(data, path)
-    if flags != cv2.IMREAD_UNCHANGED:
+    if flags != cv2.IMREAD_UNCHANGED and not upright:
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
