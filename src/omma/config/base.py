@@ -118,6 +118,10 @@ class Optim(Section):
     name: Literal["adam", "adamw", "sgd"] = "adam"
     lr: float = Field(1e-3, gt=0, description="learning rate after warm-up")
     weight_decay: NonNegativeFloat = 0.0
+    decay: Literal["all", "weights"] = Field(
+        "all",
+        description="weights: no weight decay on biases, norms and factors, which have one axis or none",
+    )
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = Field(1e-8, gt=0)
     momentum: NonNegativeFloat = Field(0.9, description="sgd only")

@@ -12,7 +12,7 @@ from torch.amp import GradScaler
 from omma.config.base import RunConfig
 from omma.data.sampler import Position, steps_per_epoch
 from omma.engine.checkpoint import save_checkpoint, step_name
-from omma.engine.optim import build_optimizer
+from omma.engine.optim import build_optimizer, places_of
 from omma.engine.state import Progress, TrainState
 from omma.engine.task import Task
 from omma.errors import ConfigError
@@ -53,7 +53,7 @@ def adopt(task: Task, foreign: ForeignTraining, config: RunConfig, run: RunFolde
     task.model.load_state_dict(dict(foreign.weights))
     optimizer = build_optimizer(optim, task.param_groups(optim.lr, optim.weight_decay))
     if foreign.moments:
-        state = dict(enumerate(foreign.moments))
+        state = dict(zip(places_of(optimizer, task), foreign.moments, strict=True))
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     global_batch = train.batch_size * train.accumulate * train.devices
     epoch, step_in_epoch = divmod(foreign.step, steps_per_epoch(num_samples, global_batch))

@@ -54,7 +54,7 @@ class TrainingState:
         step: optimiser steps finished.
         epoch: passes over the training data finished.
         metrics: of the last validation.
-        optimizer: the optimiser's state dict.
+        optimizer: the optimiser's state dict, its state by the number of each trainable parameter of the task.
     """
 
     kind: str

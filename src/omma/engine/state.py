@@ -22,6 +22,7 @@ from omma.engine.checkpoint import (
     read_weights,
 )
 from omma.engine.ema import Ema
+from omma.engine.optim import places_of
 from omma.engine.ranks import from_first, rank
 from omma.engine.schedule import Length, Patience, Plateau
 from omma.engine.signals import StopRequested
@@ -149,10 +150,11 @@ class TrainState:
 
     def original_project(self, kind: str) -> TrainingState:
         """What a writer of the original project's files gets; see `TrainingState`."""
-        progress = self.progress
-        return TrainingState(
-            kind, progress.step, progress.position.epoch, progress.metrics, self.optimizer.state_dict()
-        )
+        progress, saved = self.progress, self.optimizer.state_dict()
+        places = enumerate(places_of(self.optimizer, self.task))
+        by_parameter = {index: saved["state"][place] for index, place in places if place in saved["state"]}
+        optimizer = {**saved, "state": by_parameter}
+        return TrainingState(kind, progress.step, progress.position.epoch, progress.metrics, optimizer)
 
     def resume(self, run: RunFolder, config: RunConfig, say: Callable[[str], None]) -> None:
         """Take up a run's last checkpoint, if there is one; the first process decides for all which it is.
