@@ -54,7 +54,7 @@ class TrainingState:
         step: optimiser steps finished.
         epoch: passes over the training data finished.
         metrics: of the last validation.
-        optimizer: the optimiser's state dict, its state by the number of each trainable parameter of the task.
+        optimizer: the optimiser's state dict, its state by the numbers of the task's trainable parameters.
     """
 
     kind: str
