@@ -10,15 +10,17 @@ import numpy as np
 
 from omma.commands.build import Loaded, build_data, device_of, load_run
 from omma.commands.flags import read_words
-from omma.commands.tables import csv_text
+from omma.commands.tables import csv_text, text_table
 from omma.data.dataset import Collate, Samples
 from omma.data.loader import to_device
 from omma.engine.evaluate import EvalResult, evaluate
 from omma.errors import DataError, UsageError
+from omma.report.plots import study_figure
 from omma.runs.console import RunLog
 from omma.runs.files import write_json_atomic, write_text_atomic
 from omma.runs.folder import RunFolder, runs_root, split_reference
 from omma.systems import get
+from omma.viz.curves import save_figure
 
 
 def evaluate_words(
@@ -75,8 +77,8 @@ def evaluate_run(
     console.line(_table(result, ", ".join(filter(None, [title, task.setting()]))))
     for name in studies:
         study = loaded.recipe.system.load(loaded.recipe.system.studies[name])
-        for key, curve in study(task, loaded.recipe.config, data, collate, console).items():
-            write_json_atomic(folder / "studies" / f"{key}.json", curve)
+        for key, found in study(task, loaded.recipe.config, data, collate, console).items():
+            _write_study(folder / "studies", key, found, console)
     console.line(f"written to {folder}")
     return result
 
@@ -143,6 +145,17 @@ def _write(
     for name, rows in (("per_class", result.per_class), ("per_sample", result.per_sample)):
         if rows:
             write_text_atomic(folder / f"{name}.csv", csv_text(rows))
+
+
+def _write_study(folder: Path, key: str, found: dict[str, Any], console: RunLog) -> None:
+    """A study's numbers, with its rows as CSV too, or its curves as a picture."""
+    write_json_atomic(folder / f"{key}.json", found)
+    if "rows" not in found:
+        save_figure(study_figure(found), folder / f"{key}.png")
+        return
+    write_text_atomic(folder / f"{key}.csv", csv_text(found["rows"]))
+    shown = [{name: row.get(name) for name in found["shown"]} for row in found["rows"]]
+    console.line(f"{found['title']}\n{text_table(shown)}")
 
 
 def _table(result: EvalResult, title: str) -> str:

@@ -50,7 +50,9 @@ def metric_names(task: Task) -> list[str]:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """The autocast of a recipe's `train.precision`; does nothing for "32"."""
+    """The autocast of a recipe's `train.precision`; none for "32", and for "16-mixed" on a CPU."""
+    if precision == "16-mixed" and device.type == "cpu":
+        precision = "32"
     dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
@@ -86,7 +88,7 @@ class Evaluator:
             raise DataError("the evaluation set is empty", "`omma doctor RECIPE` shows what was found where")
         self._data = data if limit is None or limit >= len(data) else Subset(data, range(limit))
         self._device = device
-        self._precision = "32" if precision == "16-mixed" and device.type == "cpu" else precision
+        self._precision = precision
         batches = validation_batches(len(self._data), batch_size, rank=rank(), world=world_size())
         self._num_batches = len(validation_batches(len(self._data), batch_size, world=world_size()))
         self._loader = Loader(

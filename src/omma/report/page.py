@@ -145,9 +145,17 @@ def _evaluation(split: str, found: Facts, plots: Sequence[Plot]) -> str:
         title,
         f'<div class="beside"><div>{metrics}</div>{html.figures(plots)}</div>',
         f"<h3>By class</h3>{per_class}" if per_class else "",
+        *(_study_table(study) for study in found["studies"].values() if "rows" in study),
         _extremes(found),
     ]
     return "".join(parts)
+
+
+def _study_table(study: Facts) -> str:
+    """The shown columns of a study's rows; a long table folds away."""
+    rows = [{name: row.get(name) for name in study["shown"]} for row in study["rows"]]
+    title = f"{study['title']} ({len(rows)} rows)"
+    return html.folded(title, html.table(rows), opened=len(rows) <= MANY_METRICS)
 
 
 def _metrics(metrics: Mapping[str, float | None]) -> str:

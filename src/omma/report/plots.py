@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from omma.report.facts import REST, Facts
-from omma.viz.curves import plot_bars, plot_curves, save_figure, svg_text
+from omma.viz.curves import plot_bars, plot_curves, plot_dots, save_figure, svg_text
 
 UNITS = {"step_time": "seconds", "memory": "GiB", "data_share": "share of a step"}
 
@@ -93,24 +94,28 @@ def _evaluation_figures(split: str, evaluation: Facts) -> Iterator[tuple[str, Fi
         title = f"{metric} by distance"
         yield f"{split}/{metric}/rings", plot_bars(list(values), list(values.values()), title=title)
     for key, study in evaluation["studies"].items():
-        yield f"{split}/{key}", _study_figure(study)
+        if "series" in study:
+            yield f"{split}/{key}", study_figure(study)
 
 
-def _study_figure(study: Facts) -> Figure:
-    """Curves over numbers; bars, one a name and series, over names."""
-    title, labels = study["title"], {"x_label": study["x_label"], "y_label": study["y_label"]}
+def study_figure(study: Facts) -> Figure:
+    """Curves over numbers or names in order; over other names bars, or dots of several series.
+
+    Args:
+        study: title, x_label, y_label, x, series (name -> values, None where there is none) and, of names
+            in order, "ordered".
+    """
+    title, names = study["title"], [str(x) for x in study["x"]]
+    series = {key: [math.nan if v is None else v for v in found] for key, found in study["series"].items()}
+    labels = {"x_label": study["x_label"], "y_label": study["y_label"]}
     if not _over_names(study):
-        lines = {name: (study["x"], values) for name, values in study["series"].items()}
-        return plot_curves(lines, title=title, **labels)
-    several = len(study["series"]) > 1
-    bars = [
-        (f"{x}, {name}" if several else x, value)
-        for name, values in study["series"].items()
-        for x, value in zip(study["x"], values, strict=True)
-    ]
-    return plot_bars(
-        [name for name, _ in bars], [value for _, value in bars], title=title, y_label=study["y_label"]
-    )
+        return plot_curves({key: (study["x"], found) for key, found in series.items()}, title=title, **labels)
+    if study.get("ordered"):
+        lines = {key: (range(len(names)), found) for key, found in series.items()}
+        return plot_curves(lines, title=title, x_names=names, **labels)
+    if len(series) == 1:
+        return plot_bars(names, *series.values(), title=title, y_label=study["y_label"])
+    return plot_dots(names, series, title=title, x_label=study["y_label"])
 
 
 def _over_names(study: Facts) -> bool:
@@ -125,7 +130,7 @@ def readable_points(facts: Facts) -> dict[str, dict[str, Facts]]:
     }
     for split, evaluation in facts["evaluation"].items():
         for key, study in evaluation["studies"].items():
-            if not _over_names(study):
+            if "series" in study and not _over_names(study):
                 points[f"{split}/{key}"] = {
                     name: {"x": study["x"], "y": values} for name, values in study["series"].items()
                 }

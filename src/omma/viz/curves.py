@@ -128,6 +128,7 @@ def plot_curves(
     x_label: str = "step",
     y_label: str = "",
     marked: tuple[float, float] | None = None,
+    x_names: Sequence[str] = (),
     size: tuple[float, float] = (5.4, 3.2),
 ) -> Figure:
     """Lines over one x axis; long noisy lines are drawn faint with their moving mean on top.
@@ -138,6 +139,7 @@ def plot_curves(
         x_label: name and unit of x.
         y_label: name and unit of y.
         marked: a point to mark, such as the best value.
+        x_names: what stands at x = 0, 1, ... instead of numbers.
         size: inches.
 
     Returns:
@@ -150,8 +152,11 @@ def plot_curves(
         if marked:
             axes.plot(*marked, marker="o", markersize=9, markerfacecolor="none", markeredgecolor=INK)
         scale_y(axes, curves)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
-        axes.xaxis.set_major_formatter(short_number)
+        if x_names:
+            axes.set_xticks(range(len(x_names)), x_names)
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
+            axes.xaxis.set_major_formatter(short_number)
         if len(curves) > 1:
             axes.legend(frameon=False, labelcolor=INK, fontsize=8)
         fix_layout(figure)
@@ -188,6 +193,54 @@ def plot_bars(
         axes.margins(y=0.15)
         fix_layout(figure)
     return figure
+
+
+def plot_dots(
+    names: Sequence[str],
+    series: Mapping[str, Sequence[float | None]],
+    *,
+    title: str,
+    x_label: str,
+) -> Figure:
+    """Values of several series side by side: a row a name, a dot a series.
+
+    Where values span much, the axis is logarithmic, and 0 is a hollow dot at its left end.
+
+    Args:
+        names: of the rows, from the top.
+        series: name -> one value a row; None or NaN where there is none.
+        title: above the plot.
+        x_label: name and unit of the values.
+    """
+    with style():
+        figure, axes = new_axes(title, x_label, "", (6.4, 1.5 + 0.32 * len(names)))
+        values = np.array(list(series.values()), dtype=np.float64)
+        left = _scale_dots(axes, values)
+        for index, (label, found) in enumerate(zip(series, values, strict=True)):
+            rows = np.arange(len(names)) + (index - (len(series) - 1) / 2) * 0.6 / len(series)
+            look = {"color": COLOURS[index % len(COLOURS)], "linestyle": "", "marker": "o", "markersize": 5.5}
+            axes.plot(np.where(found > left, found, np.nan), rows, label=label, **look)
+            at_end = np.where(found <= left, left, np.nan)
+            axes.plot(at_end, rows, **look, markerfacecolor="none", clip_on=False)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        if len(series) > 1:
+            figure.legend(loc="outside lower center", ncols=3, frameon=False, labelcolor=INK, fontsize=8)
+        fix_layout(figure)
+    return figure
+
+
+def _scale_dots(axes: Axes, values: np.ndarray) -> float:
+    """Scale the x axis; where it begins if it is logarithmic, else below all values."""
+    known = values[np.isfinite(values)]
+    above = known[known > 0]
+    if not len(above) or known.min() < 0 or above.max() < 30 * above.min():
+        return -np.inf
+    left = above.min() / 1.5
+    axes.set_xscale("log")
+    axes.set_xlim(left, above.max() * 1.3)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    return float(left)
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: int = 130) -> None:
