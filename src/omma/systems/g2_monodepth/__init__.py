@@ -13,6 +13,7 @@ SYSTEM = System(
     convert="convert",
     training_files="training_files",
     viz="viz:draw",
+    studies={"densities": "studies:densities"},
     prepare={"rgbd-cache": "prepare:rgbd_cache"},
     aliases="aliases:ALIASES",
     best=("rmse", "min"),
