@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import io
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
-from rgbd_files import scene, write
+import torch
+from ply_files import read_ply
+from rgbd_files import real, scene, write
 
-from omma.errors import DataError
-from omma.systems.g2_monodepth.own import choose_max_depth, read_pair, read_points
+from omma.commands.build import build_task
+from omma.commands.predict import predict, predict_files
+from omma.data.formats.rgbd import ImageFile
+from omma.engine.task import Prediction
+from omma.errors import DataError, UsageError
+from omma.systems import systems
+from omma.systems.g2_monodepth.config import PredictSection
+from omma.systems.g2_monodepth.outputs import make_files, make_prediction
+from omma.systems.g2_monodepth.own import ARRAY_KEYS, choose_max_depth, read_pair, read_points
 from omma.systems.g2_monodepth.samples import ValidationSamples
+from omma.systems.recipes import Recipe, open_recipe
+
+POINTS = np.array([[3.2, 4.9, 2.5], [63, 47, 17], [3.9, 4.1, 9]])
 
 
 def test_pictures_of_ones_own(tmp_path: Path) -> None:
@@ -61,3 +78,305 @@ def test_points_are_read_in_any_spacing(tmp_path: Path) -> None:
 def test_max_depth_of_input() -> None:
     depths = [np.array([[reach]], np.float32) for reach in (0, 8, 8.1, 79, 500)]
     assert [choose_max_depth(depth) for depth in depths] == [10, 10, 20, 100, 150]
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    return write(tmp_path / "photo.png", scene(0)[0])
+
+
+def saved(path: Path, *arrays: np.ndarray, **named: np.ndarray) -> Path:
+    if path.suffix == ".npz":
+        np.savez(path, *arrays, **named)
+    else:
+        np.save(path, arrays[0])
+    return path
+
+
+@pytest.mark.parametrize("name", [*ARRAY_KEYS, "anything"])
+def test_an_archive_holds_a_map_or_points_under_a_known_name_or_alone(
+    tmp_path: Path, photo: Path, name: str
+) -> None:
+    depth = scene(0)[1]
+    raw = read_pair(photo, saved(tmp_path / "map.npz", **{name: depth})).raw
+    np.testing.assert_array_equal(raw.read(), depth)
+    found = read_pair(photo, saved(tmp_path / "points.npz", **{name: POINTS})).raw.read()
+    assert (found[4, 3], found[47, 63], (found > 0).sum()) == (2.5, 17.0, 2)
+
+
+def test_of_several_arrays_a_known_name_counts(tmp_path: Path, photo: Path) -> None:
+    depth = scene(0)[1]
+    file = saved(tmp_path / "many.npz", K=np.eye(3), other=depth + 1, depth=depth)
+    np.testing.assert_array_equal(read_pair(photo, file).raw.read(), depth)
+    with pytest.raises(DataError, match=r"none.npz: holds a, b") as caught:
+        read_pair(photo, saved(tmp_path / "none.npz", a=depth, b=depth))
+    assert "depth, sparse_depth" in caught.value.hint
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".csv", ".txt"])
+def test_points_mean_the_same_in_every_kind_of_file(tmp_path: Path, photo: Path, suffix: str) -> None:
+    path = tmp_path / f"points{suffix}"
+    if suffix in (".csv", ".txt"):
+        np.savetxt(path, POINTS, delimiter="," if suffix == ".csv" else " ")
+    else:
+        saved(path, POINTS)
+    frame = read_pair(photo, path)
+    depth = frame.raw.read()
+    assert (depth[4, 3], depth[47, 63], (depth > 0).sum(), frame.max_depth_m) == (2.5, 17.0, 2, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("point", "message"),
+    [
+        ([64, 3, 1], "1 of 3 points lie outside the picture of 64 x 48 pixels, first u 64, v 3"),
+        ([3, -0.1, 1], "1 of 3 points lie outside"),
+        ([3, 3, 0], "1 of 3 points cannot be used, first point 2: 3, 3, 0"),
+        ([3, 3, np.nan], "1 of 3 points cannot be used"),
+        ([np.inf, 3, 3], "1 of 3 points cannot be used"),
+    ],
+)
+def test_points_of_arrays_that_cannot_be_used(tmp_path: Path, photo: Path, point: list, message: str) -> None:
+    file = saved(tmp_path / "points.npz", np.array([*POINTS[:2], point]))
+    with pytest.raises(DataError, match=rf"points\.npz: {message}"):
+        read_pair(photo, file)
+
+
+def test_maps_that_cannot_be_used(tmp_path: Path, photo: Path) -> None:
+    depth = scene(0)[1]
+    broken = depth.copy()
+    broken[3, 4] = np.nan
+    cases = {
+        "no depth is known in it": 0 * depth,
+        "depth is 20 x 64, its picture 48 x 64": depth[:20],
+        "1 of 3072 depths are NaN or infinite": broken,
+        "depth goes down to -": -depth,
+        "uint8 values, expected a 16-bit": (depth * 40).astype(np.uint8),
+        "expected": np.stack([depth, depth]),
+        "holds no point": np.zeros((0, 3)),
+    }
+    for message, array in cases.items():
+        with pytest.raises(DataError, match=rf"d\.npy: .*{message}"):
+            read_pair(photo, saved(tmp_path / "d.npy", array))
+
+
+def test_pictures_of_depth_that_cannot_be_used(tmp_path: Path, photo: Path) -> None:
+    grey = (scene(0)[1] * 40).astype(np.uint8)
+    with pytest.raises(DataError, match=r"eight\.png: .*expected a 16-bit depth picture") as caught:
+        read_pair(photo, write(tmp_path / "eight.png", grey), units_per_metre=1000)
+    assert "float32 metres" in caught.value.hint
+    with pytest.raises(DataError, match=r"photo\.png: .*3 channels"):
+        read_pair(photo, photo, units_per_metre=1000)
+    with pytest.raises(DataError, match=r"gone\.png: no such file"):
+        read_pair(photo, tmp_path / "gone.png", units_per_metre=1000)
+    with pytest.raises(DataError, match="units of this depth picture are unknown") as caught:
+        read_pair(photo, write(tmp_path / "d.png", grey.astype(np.uint16)))
+    assert "--set data.units_per_metre=1000" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("factor", "max_depth", "named"),
+    [
+        (1000, None, "if it shows a room, factor 1000"),
+        (1000, 10.0, "factor 1000"),
+        (256 * 12, None, "if it shows a street, factor 256"),
+        (1 / 1000, None, "arrays and texts hold metres"),
+        (5.0, 10.0, "raise data.max_depth|factor"),
+    ],
+)
+def test_depth_in_another_unit_is_named(
+    tmp_path: Path, photo: Path, factor: float, max_depth: float | None, named: str
+) -> None:
+    file = saved(tmp_path / "d.npy", (scene(0)[1] * factor).astype(np.float32))
+    with pytest.raises(DataError, match=r"d\.npy: .*(exceed max_depth|depths reach only)") as caught:
+        read_pair(photo, file, max_depth_m=max_depth)
+    assert any(text in caught.value.hint for text in named.split("|"))
+
+
+def test_photos_of_every_kind(tmp_path: Path) -> None:
+    """Grey becomes colour, transparency is dropped, 16-bit colour becomes 8-bit; 16-bit grey is depth."""
+    colour = scene(0)[0]
+    grey = write(tmp_path / "grey.png", colour[..., 0])
+    alpha = tmp_path / "alpha.png"
+    alpha.write_bytes(cv2.imencode(".png", np.dstack([colour[..., ::-1], colour[..., 0]]))[1].tobytes())
+    deep = write(tmp_path / "deep.png", colour.astype(np.uint16) * 257)
+    expected = {grey: np.repeat(colour[..., :1], 3, axis=2), alpha: colour, deep: colour}
+    for path, pixels in expected.items():
+        sample = ValidationSamples([read_pair(path)], None, patterns=("measured",))[0]
+        np.testing.assert_array_equal(sample["rgb"].permute(1, 2, 0), pixels)
+    with pytest.raises(DataError, match="16-bit grey picture") as caught:
+        read_pair(write(tmp_path / "depth.png", colour[..., 0].astype(np.uint16) * 9))
+    assert "--sparse the depth" in caught.value.hint
+    (tmp_path / "text.png").write_text("no picture", "utf-8")
+    with pytest.raises(DataError, match=r"text\.png: damaged or no image"):
+        read_pair(tmp_path / "text.png")
+
+
+def recipe(*words: str) -> Recipe:
+    small = ["system.network.layers=4", "system.network.features=8"]
+    return open_recipe("g2_monodepth/demo", [*small, *words])
+
+
+def test_pairs_belong_together_in_their_order(tmp_path: Path, photo: Path) -> None:
+    other = write(tmp_path / "other.png", scene(1, (30, 40))[0])
+    sparse = [saved(tmp_path / "a.npy", POINTS), saved(tmp_path / "b.npy", scene(1, (30, 40))[1])]
+    data, collate = predict_files(recipe("data.predict.intrinsics=[60, 61, 32, 24]"), [photo, other], sparse)
+    batches = [collate([data[index]]) for index in range(2)]
+    assert [batch["token"] for batch in batches] == [["photo"], ["other"]]
+    assert [int(batch["hole_point"].sum()) for batch in batches] == [2, 1200]
+    assert [float(batch["max_depth"]) for batch in batches] == [30, 10]
+    np.testing.assert_array_equal(batches[1]["intrinsics"][0], [[60, 0, 32], [0, 61, 24], [0, 0, 1]])
+    alone, collate = predict_files(recipe(), [photo, other])
+    assert not collate([alone[1]])["point"].any()
+    with pytest.raises(UsageError, match="do not pair up: 2 and 1 files"):
+        predict_files(recipe(), [photo, other], sparse[:1])
+
+
+@pytest.mark.parametrize(
+    "system", [s for s in systems().values() if not s.sparse_inputs], ids=lambda s: s.name
+)
+def test_systems_without_known_depth_say_so(system: Any) -> None:
+    other = open_recipe(f"{system.name}/{system.demo.recipe if system.demo else 'base'}")
+    with pytest.raises(UsageError, match=rf"{system.name} (takes no known depth|has no --input)"):
+        predict_files(other, ["photo.png"], ["points.npz"])
+
+
+def test_known_depth_belongs_to_an_input(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--sparse is the known depth of an --input"):
+        predict(["run"], tmp_path, sparse=["points.npz"])
+
+
+def test_known_depths_beyond_max_depth_are_counted(tmp_path: Path, photo: Path) -> None:
+    depth = scene(0)[1]
+    depth[0, :5] = 60
+    file = saved(tmp_path / "d.npy", depth)
+    data, collate = predict_files(recipe("data.max_depth=10"), [photo], [file])
+    made = make_prediction(torch.ones(1, 1, 48, 64), collate([data[0]]), PredictSection())
+    assert (made.meta["unused"], made.meta["given"]) == (5, 48 * 64 - 5)
+    assert "5 given depths beyond it not used" in made.summary
+
+
+def answer(batch: Mapping[str, Any], **settings: Any) -> Prediction:
+    """A prediction of a network that says 0.5 everywhere, -1 in the first row and 9 in the last."""
+    depth = torch.full_like(batch["depth"], 0.5)
+    depth[..., 0, :], depth[..., -1, :] = -1, 9
+    return make_prediction(depth, batch, PredictSection(**settings))
+
+
+def batch_of(folder: Path, *, max_depth: float = 10.0, known: bool = True) -> dict[str, Any]:
+    image = write(folder / "photo.png", scene(0)[0])
+    sparse = [saved(folder / "points.npy", POINTS[:1])] if known else []
+    data, collate = predict_files(recipe(f"data.max_depth={max_depth}"), [image], sparse)
+    return collate([data[0]])
+
+
+def test_a_prediction_in_metres(tmp_path: Path) -> None:
+    made = answer(batch_of(tmp_path))
+    found = made.arrays["prediction"]
+    assert (found.shape, found.dtype) == ((1, 48, 64), np.float32)
+    assert (found[0, 0, 0], found[0, 5, 5], found[0, -1, 0]) == (0, 5, 90)
+    assert made.arrays["metric"]
+    assert made.summary.startswith("metric, 1 depths given (0.03% of the pixels); max_depth 10 m; camera")
+    assert found[0, 4, 3] == 5
+    assert answer(batch_of(tmp_path), keep_input=True).arrays["prediction"][0, 4, 3] == 2.5
+    alone = answer(batch_of(tmp_path, known=False))
+    assert not alone.arrays["metric"]
+    assert alone.summary.startswith("relative, no depth given")
+
+
+@pytest.mark.parametrize(
+    ("max_depth", "ending", "units"), [(10, "_depth_mm.png", 1000), (100, "_depth_x256.png", 256)]
+)
+def test_the_depth_picture(tmp_path: Path, max_depth: float, ending: str, units: int) -> None:
+    made = answer(batch_of(tmp_path, max_depth=max_depth))
+    files = made.files()
+    assert set(files) == {ending, ".json", ".ply"}
+    picture = cv2.imdecode(np.frombuffer(files[ending], np.uint8), cv2.IMREAD_UNCHANGED)
+    assert picture.dtype == np.uint16
+    assert (picture[0] == 0).all()
+    assert (picture[1:-1] == 0.5 * max_depth * units).all()
+    assert (picture[-1] == 65535).all()
+    about = json.loads(files[".json"])["depth_picture"]
+    assert about == {"ending": ending, "units_per_metre": units, "saturated_pixels": 64}
+    made.arrays["prediction"][0, 3, 3] = np.nan
+    again = cv2.imdecode(np.frombuffer(make_files(made)[ending], np.uint8), cv2.IMREAD_UNCHANGED)
+    assert again[3, 3] == 0
+    assert set(answer(batch_of(tmp_path), point_cloud=False).files()) == {"_depth_mm.png", ".json"}
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_point_cloud(tmp_path: Path, known: bool) -> None:
+    batch = batch_of(tmp_path, known=known)
+    if known:
+        batch["intrinsics"] = torch.tensor([[[60.0, 0, 30], [0, 61, 25], [0, 0, 1]]])
+    made = answer(batch, field_of_view=90.0)
+    header, xyz, rgb = read_ply(made.files()[".ply"])
+    camera = made.arrays["intrinsics"]
+    assert camera[0, 0] == (60 if known else 32)  # half the width, at 90 degrees
+    told = "known" if known else "assumed, 90 degrees from left to right"
+    assert any(line.startswith(f"comment camera {told}: fx {camera[0, 0]:g} ") for line in header)
+    assert ("comment metric" in header) == known
+    assert len(xyz) == 47 * 64  # the first row has no depth
+    np.testing.assert_array_equal(rgb, scene(0)[0][1:].reshape(-1, 3))
+    np.testing.assert_array_equal(xyz[:, 2], made.arrays["prediction"][0, 1:].ravel())
+    uv = (xyz @ camera.T)[:, :2] / xyz[:, 2:]
+    rows, columns = np.indices((48, 64))[:, 1:].reshape(2, -1)
+    np.testing.assert_allclose(uv, np.stack([columns + 0.5, rows + 0.5], axis=-1), atol=1e-3)
+
+
+def test_pictures_of_predictions(tmp_path: Path) -> None:
+    """Each panel is there when there is something to show in it."""
+    whole = answer(batch_of(tmp_path))
+    heights = {}
+    for name, made in {
+        "given": [whole],
+        "kept": [answer(batch_of(tmp_path), keep_input=True)],
+        "alone": [answer(batch_of(tmp_path, known=False))],
+        "two": [whole, whole],
+    }.items():
+        picture = made[0].drawer([(str(index), one) for index, one in enumerate(made)])
+        assert picture.dtype == np.uint8
+        assert picture.shape[1:] == (1280, 3)
+        heights[name] = len(picture)
+    assert heights["alone"] < heights["given"] < heights["two"]
+    broken = answer(batch_of(tmp_path))
+    broken.arrays["prediction"][:] = np.nan
+    assert broken.draw().shape[2] == 3
+
+
+@pytest.mark.parametrize("size", [(37, 124), (33, 20), (48, 64)])
+def test_any_size_is_predicted_at_its_own(tmp_path: Path, size: tuple[int, int]) -> None:
+    colour, depth = scene(2, size)
+    image, file = write(tmp_path / "a.jpg", colour), saved(tmp_path / "a.npy", depth)
+    small = recipe()
+    data, collate = predict_files(small, [image], [file])
+    task = build_task(small).eval()
+    with torch.no_grad():
+        made = task.predict(collate([data[0]]))
+    assert made.arrays["prediction"].shape == (1, *size)
+    assert made.draw().shape[2] == 3
+    assert len(read_ply(made.files()[".ply"])[1]) == (made.arrays["prediction"] > 0).sum()
+
+
+@pytest.mark.parametrize(
+    ("folder", "image", "sparse", "units", "expected"),
+    [
+        ("ibims_corridor_sparse", "rgb.png", "sparse_depth.npz", None, (2148, 100.0, (480, 640))),
+        ("kitti_000001", "image_2.png", "lidar_depth_16beam.png", 256.0, (4754, 100.0, (375, 1242))),
+        ("tum_desk", "rgb.png", "depth.png", 1000.0, (248250, 20.0, (480, 640))),
+    ],
+)
+def test_real_pairs(
+    folder: str, image: str, sparse: str, units: float | None, expected: tuple[int, float, tuple[int, int]]
+) -> None:
+    frame = read_pair(real(folder) / image, real(folder) / sparse, units_per_metre=units)
+    known = int((frame.raw.read() > 0).sum())
+    assert (known, frame.max_depth_m, frame.image.size()) == expected
+    assert isinstance(frame.image, ImageFile)
+
+
+def test_arrays_are_saved_as_they_are(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **answer(batch_of(tmp_path)).arrays)
+    stream.seek(0)
+    with np.load(stream, allow_pickle=False) as arrays:
+        assert {"prediction", "depth", "point", "rgb", "intrinsics", "metric", "max_depth"} == set(arrays)

@@ -94,7 +94,7 @@ def make_files(prediction: Prediction) -> dict[str, bytes]:
     ending = _SUFFIXES[units]
     about = {key: value for key, value in meta.items() if key != "point_cloud"} | {
         "unit": "metres, along the optical axis" if meta["metric"] else "relative: metres are a guess",
-        "intrinsics": prediction.arrays["intrinsics"].tolist(),
+        "intrinsics": _pinhole(prediction),
         "depth_picture": {
             "ending": ending,
             "units_per_metre": units,
@@ -113,11 +113,17 @@ def _png(picture: NDArray[np.uint16]) -> bytes:
 
 
 def _cloud(prediction: Prediction, depth: NDArray[np.floating]) -> bytes:
-    matrix, meta = prediction.arrays["intrinsics"], prediction.meta
-    fx, fy, cx, cy = (float(matrix[place]) for place in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    meta = prediction.meta
+    numbers = " ".join(f"{name} {value:.6g}" for name, value in _pinhole(prediction).items())
     comments = [
-        f"camera {meta['camera']}: fx {fx:.6g} fy {fy:.6g} cx {cx:.6g} cy {cy:.6g}, first pixel from 0 to 1",
+        f"camera {meta['camera']}: {numbers}, first pixel from 0 to 1",
         "metric" if meta["metric"] else "relative: no depth was given, the metres are a guess",
     ]
     colours = prediction.arrays["rgb"].transpose(1, 2, 0)
-    return depth_ply(depth, colours, matrix, comments=comments)
+    return depth_ply(depth, colours, prediction.arrays["intrinsics"], comments=comments)
+
+
+def _pinhole(prediction: Prediction) -> dict[str, float]:
+    matrix = prediction.arrays["intrinsics"]
+    places = {"fx": (0, 0), "fy": (1, 1), "cx": (0, 2), "cy": (1, 2)}
+    return {name: round(float(matrix[place]), 4) for name, place in places.items()}

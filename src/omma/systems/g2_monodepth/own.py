@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from omma.data.dataset import Sample
 from omma.data.formats.nuscenes_depth import scatter_nearest
-from omma.data.formats.rgbd import DEPTH_SUFFIXES, Depth, ImageFile, RgbdFrame, checked_depth
-from omma.data.io import npz_names, read_bytes, read_depth_png, read_npy, read_npz, read_picture
+from omma.data.formats.rgbd import DEPTH_SUFFIXES, Depth, DepthFile, ImageFile, RgbdFrame, checked_depth
+from omma.data.io import npz_names, read_bytes, read_npy, read_npz, read_picture
 from omma.errors import DataError
 from omma.systems.g2_monodepth.checks import check_units, name_factor
 from omma.systems.g2_monodepth.samples import ValidationSamples
@@ -77,7 +77,7 @@ class GivenDepth:
     def _read_png(self) -> Depth:
         if self.units_per_metre is None:
             raise DataError(f"{self.path}: the units of this depth picture are unknown", _UNITS_HINT)
-        return read_depth_png(self.path, self.units_per_metre)
+        return DepthFile(self.path, self.units_per_metre).read()
 
     def _fitting(self, depth: Depth) -> Depth:
         if depth.shape != self.size:

@@ -33,11 +33,13 @@ def draw(predictions: Sequence[tuple[str, Prediction]]) -> Image:
     scale = _scale([prediction.arrays["prediction"][0] for _, prediction in predictions], true, given)
     share, number = (given > 0).mean(), int((given > 0).sum())
     picture = np.ascontiguousarray(first.arrays["rgb"].transpose(1, 2, 0))
-    text = f"given: {number} depths, {share:.2%} of the pixels" if number else "given: no depth"
-    rows = [[Tile(picture, "image"), _depth_tile(given, scale, text)]]
+    tiles = [Tile(picture, "image")]
+    if number:
+        tiles.append(_depth_tile(given, scale, f"given: {number} depths, {share:.2%} of the pixels"))
     if (true > 0).any():
-        rows[0].append(_depth_tile(true, scale, "true"))
-    rows += [_run_row(name, prediction, scale) for name, prediction in predictions]
+        tiles.append(_depth_tile(true, scale, "true"))
+    rows = _run_rows(predictions, scale)
+    rows = [tiles + rows[0]] if len(tiles) == len(rows) == 1 else [tiles, *rows]
     if picture.shape[1] / picture.shape[0] >= _WIDE:
         rows = [[tile] for row in rows for tile in row]
     kind = "metric" if first.meta["metric"] else "relative, no depth was given: the metres are a guess"
@@ -59,29 +61,43 @@ def _depth_tile(depth: NDArray[np.floating], scale: ColourScale, caption: str) -
     return Tile(draw_depth(depth, scale.low, scale.high), caption, scale)
 
 
-def _run_row(name: str, prediction: Prediction, scale: ColourScale) -> list[Tile]:
-    """A run's depth, and its error where there is something to compare with."""
+def _run_rows(predictions: Sequence[tuple[str, Prediction]], scale: ColourScale) -> list[list[Tile]]:
+    """Each run's depth, and its error where there is something to compare with; errors share a scale too."""
+    errors = [_error(prediction) for _, prediction in predictions]
+    values = np.concatenate([error[np.isfinite(error)] for error in errors])
+    highest = float(np.percentile(values, _ENDS[1])) if values.size else 0.0
+    error_scale = ColourScale(0.0, highest or 1e-6, name="inferno")
+    tested = (predictions[0][1].arrays["depth"] > 0).any()
+    kind = "error" if tested else "error at the given points, no test"
+    rows = []
+    for (name, prediction), error in zip(predictions, errors, strict=True):
+        head = f"{name}: " if name else ""
+        rows.append([_found_tile(head, prediction, scale)])
+        if np.isfinite(error).any():
+            rows[-1].append(_error_tile(error, error_scale, f"{head}{kind}"))
+    return rows
+
+
+def _found_tile(head: str, prediction: Prediction, scale: ColourScale) -> Tile:
+    found = prediction.arrays["prediction"][0]
+    caption = f"{head}predicted"
+    if nothing := float((found <= 0).mean()):
+        caption += f", {nothing:.1%} not above 0 (dark)"
+    if prediction.meta["keep_input"] and prediction.meta["given"]:
+        caption += ", given depths kept"
+    return _depth_tile(found, scale, caption)
+
+
+def _error(prediction: Prediction) -> NDArray[np.floating]:
+    """Absolute error (H, W) in metres, NaN where none is known: of the true depth, else of the given."""
     found, true, given = (prediction.arrays[key][0] for key in ("prediction", "depth", "point"))
-    head = f"{name}: " if name else ""
-    nothing = float((found <= 0).mean())
-    caption = f"{head}predicted" + (f", {nothing:.1%} not above 0 (dark)" if nothing else "")
-    tiles = [_depth_tile(found, scale, caption)]
-    if (true > 0).any():
-        tiles.append(_error_tile(found, true, f"{head}error"))
-    elif prediction.meta["keep_input"]:
-        tiles[0] = _depth_tile(found, scale, f"{caption}, given depths kept")
-    elif (given > 0).any():
-        tiles.append(_error_tile(found, given, f"{head}error at the given points, no test"))
-    return tiles
+    if not (true > 0).any():
+        true = np.zeros_like(given) if prediction.meta["keep_input"] else given
+    return np.where(true > 0, np.abs(found - true), np.nan)
 
 
-def _error_tile(found: NDArray[np.floating], against: NDArray[np.floating], caption: str) -> Tile:
-    error = np.where(against > 0, np.abs(found - against), np.nan)
-    values = error[np.isfinite(error)]
-    highest = float(np.percentile(values, 98)) if values.size else 0.0
-    scale = ColourScale(0.0, highest or 1e-6, name="inferno")
-    # the largest error of the points that meet is the one to see
+def _error_tile(error: NDArray[np.floating], scale: ColourScale, caption: str) -> Tile:
+    # where dots meet, the largest error is the one to see
     drawn = -enlarge_points(-error)
-    image = colour_map(drawn, name=scale.name, lowest=0.0, highest=scale.high, missing=GREY)
-    mean = f"mean {values.mean():.3g} m" if values.size else "unknown"
-    return Tile(image, f"{caption}: {mean}", scale)
+    image = colour_map(drawn, name=scale.name, lowest=scale.low, highest=scale.high, missing=GREY)
+    return Tile(image, f"{caption}: mean {np.nanmean(error):.3g} m", scale)
