@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from fill import load_arrays
 
 from omma.systems.diffbev.palette import COLOURS, IGNORED, paint
 from omma.systems.diffbev.photometric import (
@@ -37,7 +38,7 @@ class _Given:
 
 @pytest.mark.parametrize("name", ["all_mode1", "all_mode0", "none"])
 def test_colours(name: str) -> None:
-    case = np.load(CASES / "photometric.npz")
+    case = load_arrays(CASES / "photometric.npz")
     draws = _Given(case[f"{name}__ints"], case[f"{name}__uniforms"])
     change = draw_colour_change(draws)
     assert not draws.whole
@@ -51,7 +52,7 @@ def test_colours(name: str) -> None:
 
 def test_resize_and_hsv() -> None:
     """OpenCV's own functions are the reference's; a release that rounds otherwise would show here."""
-    case = np.load(CASES / "preprocess.npz")
+    case = load_arrays(CASES / "preprocess.npz")
     resized = cv2.resize(case["image_bgr"], (80, 60), interpolation=cv2.INTER_LINEAR)
     np.testing.assert_array_equal(resized, case["resized_bgr"])
     rgb = np.ascontiguousarray(case["hsv_back"][..., ::-1])
@@ -60,7 +61,7 @@ def test_resize_and_hsv() -> None:
 
 
 def test_palette() -> None:
-    case = np.load(CASES / "palette.npz")
+    case = load_arrays(CASES / "palette.npz")
     np.testing.assert_array_equal([*COLOURS, IGNORED], case["colors_rgb"])
     painted = paint(case["mask"][:-1], case["mask"][-1])
     np.testing.assert_array_equal(painted[..., ::-1], case["bgr"])

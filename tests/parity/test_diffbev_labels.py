@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fill import load_arrays
 from shapely import Polygon, STRtree
 
 from omma.core.poses import pose, rotation_from_quaternion
@@ -32,7 +33,7 @@ CASES = Path(__file__).parent / "diffbev"
 
 @pytest.fixture(scope="module")
 def case() -> dict[str, np.ndarray]:
-    return dict(np.load(CASES / "nuscenes_bev_label.npz"))
+    return load_arrays(CASES / "nuscenes_bev_label.npz")
 
 
 def _view(case: dict[str, np.ndarray]) -> LabelView:
@@ -118,7 +119,7 @@ def test_exact_style_keeps_what_a_hole_would_wipe(case: dict[str, np.ndarray]) -
 
 def test_depth() -> None:
     """Pixels of the devkit's projection; the same mask but for points on a pixel's border."""
-    case = np.load(CASES / "nuscenes_depth_gt.npz")
+    case = load_arrays(CASES / "nuscenes_depth_gt.npz")
     rig = {
         name: pose(rotation_from_quaternion(case[f"{name}_q"]), case[f"{name}_t"])
         for name in ("lidar_to_ego", "ego_lidar", "ego_cam", "cam_to_ego")

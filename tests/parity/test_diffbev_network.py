@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fill import load_case
+from fill import load_arrays, load_case
 from torch import Tensor, nn
 
 from omma.config.base import Period, PolySchedule
@@ -128,7 +128,7 @@ class TestLiftSplat:
 
     def test_cells_of_two_nuscenes_cameras(self) -> None:
         """All 22 050 points of each: truncation keeps 93.3 and 75.8 % of them, a floor 85.1 and 63.8 %."""
-        arrays = dict(np.load(CASES / "lss_geometry_600x800.npz"))
+        arrays = load_arrays(CASES / "lss_geometry_600x800.npz")
         options: dict[str, Any] = {
             "x": NUSCENES["xbound"],
             "y": NUSCENES["ybound"],
@@ -339,7 +339,7 @@ OCCUPANCY = (
 class TestLosses:
     @pytest.mark.parametrize("case", OCCUPANCY)
     def test_occupancy(self, case: str) -> None:
-        arrays = dict(np.load(CASES / "loss_occupancy.npz"))
+        arrays = load_arrays(CASES / "loss_occupancy.npz")
         priors = torch.tensor([0.04]) if case == "kitti" else tensor(arrays, "priors")
         rules = {"mode_inverse": priors.reciprocal(), "mode_equal": torch.ones_like(priors)}
         options = {"priors": priors, "class_weights": rules.get(case, priors.rsqrt())}
@@ -362,7 +362,7 @@ class TestLosses:
         "case", ["same_size_masked", "same_size_no_mask", "resized_sparse", "resized_3d", "empty_mask"]
     )
     def test_expected_depth(self, case: str) -> None:
-        arrays = dict(np.load(CASES / "loss_depth_fork.npz"))
+        arrays = load_arrays(CASES / "loss_depth_fork.npz")
         logits = tensor(arrays, f"{case}__logit").requires_grad_()
         depth_m = tensor(arrays, f"{case}__gt")
         known = tensor(arrays, f"{case}__mask") if f"{case}__mask" in arrays else torch.ones_like(depth_m)
@@ -383,7 +383,7 @@ class TestLosses:
 )
 def test_learning_rate(run: str, total: int, lr: float) -> None:
     """mmcv's poly schedule with linear warm-up over 1500 iterations, which may be longer than the run."""
-    arrays = dict(np.load(CASES / "lr_schedule.npz"))
+    arrays = load_arrays(CASES / "lr_schedule.npz")
     schedule = PolySchedule(name="poly", power=1.0, warmup=Period(1500), warmup_factor=1e-6)
     rates = [lr * lr_factor(schedule, int(i), Length(total, 1000)) for i in arrays[f"iters_{run}"]]
     np.testing.assert_allclose(rates, arrays[f"lr_{run}"], rtol=1e-9)
@@ -391,7 +391,7 @@ def test_learning_rate(run: str, total: int, lr: float) -> None:
 
 def test_labels_as_bits() -> None:
     """The encoded label of the golden sample, expanded, is its masks."""
-    arrays = dict(np.load(CASES / "nuscenes_bev_label.npz"))
+    arrays = load_arrays(CASES / "nuscenes_bev_label.npz")
     label = torch.from_numpy(arrays["label"].astype(np.int16))[None]
     target, visible = expand_label(label, 14)
     np.testing.assert_array_equal(target[0, :4].numpy(), arrays["map_masks"])

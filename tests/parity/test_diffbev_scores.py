@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fill import load_arrays
 
 from omma.core.occupancy_meter import OccupancyMeter
 
@@ -14,7 +15,7 @@ CASES = Path(__file__).parent / "diffbev"
 
 @pytest.fixture(scope="module")
 def case():
-    return dict(np.load(CASES / "metric_iou.npz"))
+    return load_arrays(CASES / "metric_iou.npz")
 
 
 def _meter(case, batches):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fill import load_arrays
 
 from omma.core.depth_meter import DepthMeter, PaperMeter
 from omma.core.depth_metrics import (
@@ -29,7 +30,7 @@ CASES = Path(__file__).parent / "g2_monodepth"
 
 @pytest.mark.parametrize("name", ["a", "b", "c", "same"])
 def test_crop_and_resize(name: str) -> None:
-    case = np.load(CASES / "augment.npz")
+    case = load_arrays(CASES / "augment.npz")
     window = tuple(int(value) for value in case[f"rrc_{name}.ijhw"])
     expected = case[f"rrc_{name}.out_tol"]
     size = expected.shape[1:]
@@ -42,44 +43,44 @@ def test_crop_and_resize(name: str) -> None:
 
 
 def test_noise() -> None:
-    case = np.load(CASES / "augment.npz")
+    case = load_arrays(CASES / "augment.npz")
     noisy = add_noise(case["gt"], case["noise.field"], case["noise.uniform"], float(case["noise.zero_rate"]))
     np.testing.assert_array_equal(np.clip(noisy, 0, 1), case["noise.out"])
 
 
 @pytest.mark.parametrize("factor", [2, 4, 8, 16])
 def test_blur(factor: int) -> None:
-    case = np.load(CASES / "augment.npz")
+    case = load_arrays(CASES / "augment.npz")
     np.testing.assert_array_equal(blur_nearest(case["gt"], factor), case[f"blur.out{factor}"])
 
 
 def test_blur_of_odd_sizes() -> None:
-    case = np.load(CASES / "augment.npz")
+    case = load_arrays(CASES / "augment.npz")
     np.testing.assert_array_equal(blur_nearest(case["blur.odd_in"], 4), case["blur.odd_out4"])
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.5, 0.97, 1.0])
 def test_sampling(rate: float) -> None:
-    case = np.load(CASES / "augment.npz")
+    case = load_arrays(CASES / "augment.npz")
     sampled = np.where(thin(case["sample.uniform"], rate), case["gt"], 0)
     np.testing.assert_array_equal(sampled, case[f"sample.out_{rate}"])
 
 
 def test_relocation() -> None:
-    for largest, upper in np.load(CASES / "augment.npz")["relocate.upper"]:
+    for largest, upper in load_arrays(CASES / "augment.npz")["relocate.upper"]:
         assert relocation_range(np.array([[0.0, largest]])) == pytest.approx((0.8, upper), rel=1e-9)
 
 
 @pytest.mark.parametrize("size", [(480, 640), (240, 320)])
 @pytest.mark.parametrize("lines", [8, 16, 32, 64])
 def test_scan_pattern(size: tuple[int, int], lines: int) -> None:
-    expected = np.load(CASES / "lidar_pattern.npz")[f"{size[0]}x{size[1]}.LiDAR_{lines}"]
+    expected = load_arrays(CASES / "lidar_pattern.npz")[f"{size[0]}x{size[1]}.LiDAR_{lines}"]
     np.testing.assert_array_equal(np.flatnonzero(scan_pattern(size, lines)), np.sort(expected))
 
 
 @pytest.mark.parametrize(("prefix", "smallest"), [("raw", None), ("clamped_1e-3", 1e-3)])
 def test_seven_scores(prefix: str, smallest: float | None) -> None:
-    case = np.load(CASES / "metrics_seed.npz")
+    case = load_arrays(CASES / "metrics_seed.npz")
     pred, gt = torch.from_numpy(case["pred"]), torch.from_numpy(case["gt"])
     sums = {name: values.numpy() for name, values in pixel_sums(pred, gt, smallest=smallest).items()}
     by_image = metrics_of_sums({name: values[sums["count"] > 0] for name, values in sums.items()})
@@ -90,7 +91,7 @@ def test_seven_scores(prefix: str, smallest: float | None) -> None:
 
 
 def test_meter_names_both_averages() -> None:
-    case = np.load(CASES / "metrics_seed.npz")
+    case = load_arrays(CASES / "metrics_seed.npz")
     meter = DepthMeter()
     meter.update(torch.from_numpy(case["pred"]), torch.from_numpy(case["gt"]), list("abcd"))
     scores = meter.compute()
@@ -103,7 +104,7 @@ def test_meter_names_both_averages() -> None:
 
 @pytest.mark.parametrize("scaled", [False, True])
 def test_scores_of_the_users_fork(scaled: bool) -> None:
-    case = np.load(CASES / "ours_losses.npz")
+    case = load_arrays(CASES / "ours_losses.npz")
     pred, gt = torch.from_numpy(case["pred"]), torch.from_numpy(case["gt"])
     pred = scale_to_median(pred, gt) if scaled else pred
     sums = {name: values.numpy() for name, values in pixel_sums(pred, gt, smallest=None).items()}
@@ -114,14 +115,14 @@ def test_scores_of_the_users_fork(scaled: bool) -> None:
 
 
 def test_export_of_predictions() -> None:
-    case = np.load(CASES / "metrics_official.npz")
+    case = load_arrays(CASES / "metrics_official.npz")
     np.testing.assert_array_equal(export_16_bit(case["net"], relative=False), case["adjust_abs"])
     np.testing.assert_array_equal(export_16_bit(case["net"], relative=True), case["adjust_rel"])
 
 
 @pytest.mark.parametrize("kind", ["abs", "rel"])
 def test_official_scores(kind: str) -> None:
-    case = np.load(CASES / "metrics_official.npz")
+    case = load_arrays(CASES / "metrics_official.npz")
     gt16 = case["gt16"].astype(np.uint16)
     predicted = case[f"adjust_{kind}"]
     scores = official_metrics(predicted, gt16) | relative_metrics(predicted, gt16)
@@ -136,14 +137,14 @@ def test_official_scores(kind: str) -> None:
 
 
 def test_pairs_of_the_ordinal_error() -> None:
-    case = np.load(CASES / "metrics_official.npz")
+    case = load_arrays(CASES / "metrics_official.npz")
     first, second = pair_indices(int((case["gt16"] != 0).sum()))
     np.testing.assert_array_equal(first, case["oe_index_a"])
     np.testing.assert_array_equal(second, case["oe_index_b"])
 
 
 def test_paper_meter_takes_the_scores_that_an_image_is_for() -> None:
-    case = np.load(CASES / "metrics_official.npz")
+    case = load_arrays(CASES / "metrics_official.npz")
     gt = torch.from_numpy((case["gt16"] / 65535).astype(np.float32))[None, None]
     pred = torch.from_numpy(case["net"])[None, None]
     meter = PaperMeter()

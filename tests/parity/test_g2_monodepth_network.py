@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fill import load_case
+from fill import load_arrays, load_case
 from torch import Tensor, nn
 
 from omma.core.depth_losses import (
@@ -40,7 +40,7 @@ INPUTS = ("rgb", "raw", "mask")
 
 
 def arrays_of(name: str) -> Arrays:
-    return dict(np.load(CASES / f"{name}.npz"))
+    return load_arrays(CASES / f"{name}.npz")
 
 
 def load(name: str, **options: Any) -> tuple[Any, Arrays, dict[str, np.ndarray]]:

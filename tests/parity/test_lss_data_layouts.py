@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fill import load_arrays
 
 from omma.systems.lss.config import LSSConfig
 from omma.systems.lss.data import build
@@ -23,7 +24,7 @@ GEOMETRY = {"rots", "trans", "intrins", "post_rots", "post_trans"}
 
 
 def _unpack(name: str, folder: Path) -> Any:
-    case = np.load(CASES / f"{name}.npz")
+    case = load_arrays(CASES / f"{name}.npz")
     zipfile.ZipFile(io.BytesIO(case["zip"].tobytes())).extractall(folder)
     return case
 

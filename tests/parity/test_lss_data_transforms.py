@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fill import load_arrays
 from PIL import Image
 
 from omma.core.grid import BevGrid
@@ -26,7 +27,7 @@ CASES = Path(__file__).parent / "lss"
 @pytest.mark.parametrize("index", range(7))
 def test_img_transform(index: int) -> None:
     """Matrices to 1e-5; pixels within the two levels that another resampler may differ (one is measured)."""
-    case = np.load(CASES / "img_transform.npz")
+    case = load_arrays(CASES / "img_transform.npz")
     scale, width, height, *crop, flip, angle = case["params"][index]
     window = tuple(int(side) for side in crop)
     placed = PlacedChange((int(height), int(width)), (scale, scale), window, bool(flip), float(angle))
@@ -48,7 +49,7 @@ def test_resampling_is_that_of_pillow() -> None:
 
 def test_sample_augmentation() -> None:
     """Same draws in the same order from the same generator, same rounding: equal to the last bit."""
-    case = np.load(CASES / "sample_augmentation.npz")
+    case = load_arrays(CASES / "sample_augmentation.npz")
     confs = json.loads(str(case["confs"]))
     for number, conf in enumerate(confs):
         sizes = (conf["H"], conf["W"]), tuple(conf["final_dim"])
@@ -71,14 +72,14 @@ def test_sample_augmentation() -> None:
 
 
 def test_box_raster() -> None:
-    case = np.load(CASES / "box_raster.npz")
+    case = load_arrays(CASES / "box_raster.npz")
     grid = BevGrid((-50, 50, 0.5), (-50, 50, 0.5), (-10, 10, 20))
     np.testing.assert_array_equal(fill_boxes(case["corners"], grid), case["image"])
 
 
 def test_label_sampling_rows() -> None:
     """A 360-cell mask at 0.4 m taken to 200 cells at 0.5 m uses the expected source rows."""
-    case = np.load(CASES / "dataset_official_layout.npz")
+    case = load_arrays(CASES / "dataset_official_layout.npz")
     grid = BevGrid((-50, 50, 0.5), (-50, 50, 0.5), (-10, 10, 20))
     rows = np.broadcast_to(np.arange(360)[:, None], (360, 360))
     in_lss_orientation = rows[None, ::-1, ::-1]
@@ -88,7 +89,7 @@ def test_label_sampling_rows() -> None:
 
 def test_simbev_raster_seen_by_lift_splat() -> None:
     """SimBEV's mask of a box ahead on the left, turned by 180 degrees, covers the box's cell (124, 104)."""
-    case = np.load(CASES / "simbev_raster.npz")
+    case = load_arrays(CASES / "simbev_raster.npz")
     mask = np.unpackbits(case["ahead_left_mask"], axis=-1)[:, :360]
     grid = BevGrid((-50, 50, 0.5), (-50, 50, 0.5), (-10, 10, 20))
     label = masks_to_grid(mask[None, ::-1, ::-1], 0.4, grid)[0]

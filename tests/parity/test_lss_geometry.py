@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fill import load_arrays
 from torch import Tensor
 
 from omma.core.geometry import (
@@ -28,7 +29,7 @@ GRID = BevGrid((-50, 50, 0.5), (-50, 50, 0.5), (-10, 10, 20))
 
 def test_gen_dx_bx() -> None:
     """Sizes, first centres and counts of eleven grids; two of them lose a cell where counts are truncated."""
-    case = np.load(CASES / "gen_dx_bx.npz")
+    case = load_arrays(CASES / "gen_dx_bx.npz")
     for bounds, dx, bx, nx in zip(case["bounds"], case["dx"], case["bx"], case["nx_if_rounded"], strict=True):
         grid = BevGrid(*(tuple(axis) for axis in bounds.tolist()))
         np.testing.assert_array_equal(np.float32(grid.dx), dx)
@@ -39,7 +40,7 @@ def test_gen_dx_bx() -> None:
 
 @pytest.mark.parametrize("rig", ["level", "aug"])
 def test_geometry(rig: str) -> None:
-    case = np.load(CASES / "geometry.npz")
+    case = load_arrays(CASES / "geometry.npz")
     image_size = tuple(case[f"{rig}_final_dim"].tolist())
     pixels = feature_pixels(image_size, (image_size[0] // 16, image_size[1] // 16))
     np.testing.assert_array_equal(pixels.numpy(), case[f"{rig}_frustum_xy"])
@@ -77,7 +78,7 @@ def _one_hot_lift(x: Tensor) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("form", ["dual_bag", "export"])
 def test_voxel_pooling(form: str) -> None:
     """Sums and gradients with points on cell edges, two height bins, for any lifted features."""
-    case = np.load(CASES / "voxel_pooling.npz")
+    case = load_arrays(CASES / "voxel_pooling.npz")
     grid = BevGrid((-8, 8, 0.5), (-6, 6, 0.5), (-2, 2, 2))
     assert grid.nx == tuple(case["nx"])
     ids = cell_ids(torch.from_numpy(case["geom"]), grid)
@@ -95,7 +96,7 @@ def test_voxel_pooling(form: str) -> None:
 
 
 def test_voxel_pooling_edge_points() -> None:
-    case = np.load(CASES / "voxel_pooling.npz")
+    case = load_arrays(CASES / "voxel_pooling.npz")
     grid = BevGrid((-8, 8, 0.5), (-6, 6, 0.5), (-2, 2, 2))
     ids = cell_ids(torch.from_numpy(case["edge_points"])[None], grid)[0].numpy()
     index, size = case["edge_index"], np.array(grid.nx)
@@ -107,7 +108,7 @@ def test_voxel_pooling_edge_points() -> None:
 @pytest.mark.parametrize("camera", range(6))
 def test_projection(camera: int) -> None:
     """Pixels to 1e-3 where the point is not next to the camera plane, masks exactly, and back to ego."""
-    case = np.load(CASES / "projection.npz")
+    case = load_arrays(CASES / "projection.npz")
     K, ego_T_cam = case["K"].astype(np.float64), case["cam2ego"][camera].astype(np.float64)
     xyz_cam = transform_points(invert_rigid(ego_T_cam), case["points_ego"].T.astype(np.float64))
     uv, depth_m = project_points(K, xyz_cam)

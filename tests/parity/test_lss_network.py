@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from fill import load_case
+from fill import load_arrays, load_case
 from torch import Tensor
 
 from omma.core.losses import binary_cross_entropy
@@ -162,9 +162,9 @@ def test_two_height_bins_and_tilted_cameras_against_a_plain_float64_model() -> N
         "dbound": (4, 45, 1),
     }
     model = load_reference(weights, image_size=(64, 96), grid_conf=grid_conf)
-    geometry = np.load(CASES / "geometry.npz")
+    geometry = load_arrays(CASES / "geometry.npz")
     calibration = tensors(
-        {key[4:]: geometry[key] for key in geometry.files if key.startswith("aug_")}, INPUTS[1:]
+        {key[4:]: geometry[key] for key in geometry if key.startswith("aug_")}, INPUTS[1:]
     )
     imgs = torch.from_numpy(generator.standard_normal((2, 3, 3, 64, 96), np.float32))
     target = torch.from_numpy(generator.random((2, 4, 64, 48)) > 0.9).float()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fill import load_arrays
 
 from omma.core.losses import binary_cross_entropy
 from omma.core.meter import BinaryIoUMeter, MeanMeter
@@ -19,7 +20,7 @@ CASES = Path(__file__).parent / "lss"
 @pytest.mark.parametrize("pos_weight", [2.13, 1.0])
 @pytest.mark.parametrize("name", ["random", "zero_target", "all_ones", "extreme", "multi"])
 def test_simple_loss(name: str, pos_weight: float) -> None:
-    case = np.load(CASES / "simple_loss.npz")
+    case = load_arrays(CASES / "simple_loss.npz")
     logits = torch.from_numpy(case[f"{name}_logits"]).requires_grad_()
     loss = binary_cross_entropy(logits, torch.from_numpy(case[f"{name}_target"]), pos_weight=pos_weight)
     loss.backward()
@@ -31,7 +32,7 @@ def test_simple_loss(name: str, pos_weight: float) -> None:
     "name", ["normal", "empty_both", "empty_target", "empty_pred", "zero_logit", "soft_target"]
 )
 def test_iou(name: str) -> None:
-    case = np.load(CASES / "iou.npz")
+    case = load_arrays(CASES / "iou.npz")
     logits, target = (torch.from_numpy(case[f"{name}_{part}"]) for part in ("logits", "target"))
     tp, fp, fn = (int(count.sum()) for count in confusion_counts(logits > 0, target))
     intersection, union, iou = case[f"{name}_intersect_union_iou"].tolist()
@@ -41,7 +42,7 @@ def test_iou(name: str) -> None:
 
 def test_iou_over_batches_is_pooled() -> None:
     """Loss and IoU of a validation set with a short last batch."""
-    case = np.load(CASES / "iou.npz")
+    case = load_arrays(CASES / "iou.npz")
     loss, iou = MeanMeter("loss"), BinaryIoUMeter(["vehicle"])
     for start, stop in case["val_batches"].tolist():
         logits, target = (torch.from_numpy(case[f"val_{part}"][start:stop]) for part in ("logits", "target"))
@@ -55,7 +56,7 @@ def test_iou_over_batches_is_pooled() -> None:
 
 def test_simbev_map_iou() -> None:
     """Every class and threshold, the best of each class, and the mean over classes."""
-    case = np.load(CASES / "simbev_map_iou.npz")
+    case = load_arrays(CASES / "simbev_map_iou.npz")
     expected = dict(zip(case["metric_names"].tolist(), case["metric_values"].tolist(), strict=True))
     values = simbev_iou(torch.from_numpy(case["probs"]), torch.from_numpy(case["labels"])).numpy()
     ours = {}
