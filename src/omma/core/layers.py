@@ -1,4 +1,4 @@
-"""Convolution blocks shared by the bird's-eye-view networks. Users: lss, diffbev."""
+"""Convolution blocks shared by several networks. Users: lss, diffbev, sdpose."""
 
 from __future__ import annotations
 

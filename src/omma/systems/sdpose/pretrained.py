@@ -1,0 +1,101 @@
+"""ImageNet weights for the HRNet backbone: timm's, or those of a file in timm's or HRNet's own names."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from pathlib import Path
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from omma.core.reference_state import plain_state
+from omma.errors import CheckpointError, ConfigError
+from omma.systems.sdpose.hrnet import HRNet
+from omma.systems.sdpose.keys import BACKBONE, our_name
+
+TIMM_MODEL = "hrnet_w32"
+_STAGE1 = ("stem.layer1.", "transition1.")  # of other shapes where stage 1 is narrower than ImageNet's
+_COUNTER = "num_batches_tracked"  # old files have none
+
+
+def load_imagenet(backbone: HRNet, source: str) -> None:
+    """Give a backbone its first weights; what lies behind its third stage is left out.
+
+    With 32 channels in stage 1 its weights and those that read it stay random, as published, and a warning
+    says how many they are.
+
+    Args:
+        backbone: the network.
+        source: "none"; "imagenet" (timm's, download); "auto": imagenet, or a warning and none; or a file.
+
+    Raises:
+        ConfigError: the weights cannot be downloaded.
+        CheckpointError: the file cannot be read or is of another network.
+    """
+    if source == "none":
+        return
+    if source in ("imagenet", "auto"):
+        try:
+            weights = _download()
+        except ConfigError as error:
+            if source == "imagenet":
+                raise
+            warnings.warn(f"the backbone starts from random weights: {error}", stacklevel=2)
+            return
+    else:
+        weights = _read(Path(source))
+    _load(backbone, weights, source)
+
+
+def _download() -> dict[str, Tensor]:
+    try:
+        return timm.create_model(TIMM_MODEL, pretrained=True).state_dict()
+    except OSError as error:
+        source = timm.get_pretrained_cfg(TIMM_MODEL).hf_hub_id
+        raise ConfigError(
+            f"the weights of {TIMM_MODEL} could not be downloaded: {type(error).__name__}",
+            hint=f"on a connected machine fetch model.safetensors of https://huggingface.co/{source}, "
+            "copy it here and set system.backbone.pretrained to the file; or start from random weights with "
+            "system.backbone.pretrained=none. HF_HUB_OFFLINE=1 in the environment spares the waiting",
+        ) from error
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path}: no such file of backbone weights",
+            hint="system.backbone.pretrained is none, imagenet, auto or a .safetensors or .pth file",
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {type(error).__name__}") from error
+    return plain_state(content, "state_dict", "model")
+
+
+def _load(backbone: HRNet, weights: dict[str, Tensor], source: str) -> None:
+    named = {our_name(f"{BACKBONE}{key}", hrnet=True).removeprefix(BACKBONE): v for key, v in weights.items()}
+    wanted = {k: v for k, v in backbone.state_dict().items() if not k.endswith(_COUNTER)}
+    missing = [key for key in wanted if key not in named]
+    reshaped = [key for key in wanted if key in named and named[key].shape != wanted[key].shape]
+    narrow = backbone.stage1_width != 64
+    bad = missing + [key for key in reshaped if not (narrow and key.startswith(_STAGE1))]
+    if bad:
+        raise CheckpointError(
+            f"{source}: {len(bad)} of {len(wanted)} tensors missing or of another shape, first {bad[0]}",
+            hint=f"give a file of timm's {TIMM_MODEL} or of HRNet-W32's ImageNet weights",
+        )
+    if reshaped:
+        warnings.warn(
+            f"{len(reshaped)} of {len(wanted)} tensors of the backbone stay random, as published: ImageNet's "
+            "stage 1 is wider; system.backbone.stage1_width=64 takes all",
+            stacklevel=3,
+        )
+    fitting = {key: named[key] for key in wanted if key not in reshaped}
+    backbone.load_state_dict(fitting, strict=False)
