@@ -98,7 +98,7 @@ def test_meter_names_both_averages() -> None:
     for name in SEVEN:
         mean = case[f"per_image_clamped_1e-3.{name}"].astype(np.float64).mean()
         assert scores[name] == pytest.approx(mean, rel=1e-6)
-        assert scores[f"{name}/pooled"] == pytest.approx(float(case[f"batch_clamped_1e-3.{name}"]), rel=1e-6)
+        assert scores[f"pooled/{name}"] == pytest.approx(float(case[f"batch_clamped_1e-3.{name}"]), rel=1e-6)
     assert (scores["images"], scores["images_without_depth"]) == (3, 1)
 
 

@@ -102,7 +102,7 @@ def test_both_averages_differ_as_images_hold_different_numbers_of_pixels() -> No
     pred[1] += 1
     meter.update(pred, gt, ["a", "b"])
     assert meter.compute()["mae"] == pytest.approx(0.5)
-    assert meter.compute()["mae/pooled"] == pytest.approx(0.2)
+    assert meter.compute()["pooled/mae"] == pytest.approx(0.2)
     assert [row["pixels"] for row in meter.per_sample()] == [4, 1]
 
 
@@ -164,7 +164,8 @@ def test_prefix() -> None:
     assert tuple(meter.compute()) == meter.names
     assert meter.compute()["none/images"] == 0
     meter.update(torch.ones(1, 1, 1, 3), torch.ones(1, 1, 1, 3), ["a"])
-    assert meter.compute()["none/rmse"] == 0
+    assert meter.compute()["none/rmse"] == meter.compute()["none/pooled/rmse"] == 0
+    assert meter.per_sample() == []  # the whole set's meter has them
     assert tuple(meter.compute()) == meter.names
 
 
@@ -180,7 +181,7 @@ def test_all_images_without_depth() -> None:
     meter = DepthMeter()
     meter.update(torch.ones(2, 1, 1, 3), torch.zeros(2, 1, 1, 3), ["a", "b"])
     assert meter.compute()["images_without_depth"] == 2
-    assert math.isnan(meter.compute()["rmse/pooled"])
+    assert math.isnan(meter.compute()["pooled/rmse"])
 
 
 def test_paper_scores_join() -> None:

@@ -23,20 +23,21 @@ from omma.core.depth_metrics import (
 )
 from omma.core.meter import Meter
 
-POOLED, IMAGES, WITHOUT_DEPTH = "/pooled", "images", "images_without_depth"
+POOLED, IMAGES, WITHOUT_DEPTH = "pooled/", "images", "images_without_depth"
 
 
 class DepthMeter(Meter):
     """Scores in metres.
 
-    `rmse`, ... is the mean over images of each image's score, `rmse/pooled` the score over all pixels of the
+    `rmse`, ... is the mean over images of each image's score, `pooled/rmse` the score over all pixels of the
     set; neither depends on batches or processes. Images without known depth are left out of both and counted
     as `images_without_depth`; `images` counts the others. `negative_share` is that of predictions below 0.
 
     Args:
         more: the companions too (logarithmic, inverse and tight delta scores).
         smallest: predictions are raised to this depth in metres before they are scored.
-        prefix: before every name in `compute()`, where several of these score parts of a set.
+        prefix: before every name in `compute()`, where several of these score parts of a set; such a part
+            has no rows by image, as the meter of the whole set has them.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class DepthMeter(Meter):
     ) -> None:
         self._scores = (*SEVEN, *MORE) if more else SEVEN
         self._smallest = smallest
-        pooled = tuple(f"{name}{POOLED}" for name in self._scores)
+        pooled = tuple(f"{POOLED}{name}" for name in self._scores)
         counts = ("negative_share", IMAGES, WITHOUT_DEPTH)
         self._prefix, self.names = prefix, tuple(f"{prefix}{n}" for n in (*self._scores, *pooled, *counts))
         self._sums: list[dict[str, NDArray[np.float64]]] = []
@@ -108,7 +109,7 @@ class DepthMeter(Meter):
     def per_sample(self) -> list[dict[str, Any]]:
         """token, pixels, the scores of every image; scores are empty where no depth is known."""
         joined = self._joined()
-        if not joined:
+        if not joined or self._prefix:
             return []
         scores = metrics_of_sums(joined)
         return [
