@@ -66,6 +66,44 @@ def test_prediction_is_metric_and_drawn(run, tmp_path):
         assert (arrays["prediction"] >= 0).all()
 
 
+def test_photos_of_ones_own_with_known_depth(run, rooms, tmp_path, capsys):
+    photos = sorted((rooms / "val" / "rgb").glob("*.png"))
+    points = tmp_path / "points.csv"
+    points.write_text("u,v,depth\n3,4,2.5\n40.5,30,3\n", "utf-8")
+    depth = rooms / "val" / "depth" / photos[1].name
+    pairs = ["--input", photos[0], "--sparse", points, "--input", photos[1], "--sparse", depth]
+    settings = ["--set", "data.units_per_metre=1000", "--set", "data.predict.keep_input=true"]
+    assert _omma("predict", run, *pairs, *settings, "--out", tmp_path / "out") == 0
+    printed = capsys.readouterr().out
+    assert "metric, 2 depths given" in printed
+    assert "camera of the point cloud assumed" in printed
+    for number in range(2):
+        endings = (".png", ".npz", ".json", ".ply", "_depth_mm.png")
+        assert all((tmp_path / "out" / f"sample_{number:04d}{ending}").is_file() for ending in endings)
+    with np.load(tmp_path / "out" / "sample_0000.npz") as arrays:
+        assert arrays["prediction"][0, 4, 3] == pytest.approx(2.5)
+    stored = np.asarray(Image.open(tmp_path / "out" / "sample_0001_depth_mm.png"))
+    true = np.asarray(Image.open(depth))
+    assert np.abs(stored.astype(int) - true)[true > 0].max() <= 1
+    assert not list((tmp_path / "out").glob("*.tmp*"))
+
+
+def test_known_depth_that_does_not_fit_is_one_line(run, rooms, tmp_path, capfd):
+    photo = sorted((rooms / "val" / "rgb").glob("*.png"))[0]
+    np.save(tmp_path / "mm.npy", np.full((48, 64), 2500.0, np.float32))
+    cases = {
+        2: ["--input", photo, "--input", photo, "--sparse", "a.npz"],
+        3: ["--input", photo, "--sparse", tmp_path / "mm.npy"],
+    }
+    for code, words in cases.items():
+        words = ["predict", str(run), *map(str, words), "--out", str(tmp_path / "out")]
+        assert _run(words, debug=False) == code
+        message = capfd.readouterr().err.strip()
+        assert len(message.splitlines()) <= 2
+        assert ("do not pair up" if code == 2 else "factor 1000") in message
+    assert not (tmp_path / "out").exists()
+
+
 def test_training_file_holds_the_network_in_its_published_names(run):
     file = run / "checkpoint_final.pth"
     content = torch.load(file, weights_only=True)
