@@ -99,9 +99,7 @@ class ResNetSANSection(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.min_depth >= self.max_depth:
-            raise ConfigError(
-                f"system.network.min_depth {self.min_depth:g} is not below max_depth {self.max_depth:g}"
-            )
+            raise ValueError(f"min_depth {self.min_depth:g} is not below max_depth {self.max_depth:g}")
         return self
 
 
@@ -114,6 +112,7 @@ class Terms(Section):
     The first three are G2-MonoDepth's, of depths over max_depth; the others are packnet's, in metres.
     """
 
+    name: str
     absolute: NonNegativeFloat = Field(0.0, description="adepth: mean absolute error")
     relative: NonNegativeFloat = Field(0.0, description="rdepth: the same of both maps standardised")
     gradient: NonNegativeFloat = Field(0.0, description="rgrad: gradients of these; goes with any other term")
@@ -195,7 +194,7 @@ class G2System(SystemSection):
         return self
 
 
-def check_loss(loss: Terms, network: Section) -> None:
+def check_loss(loss: Loss, network: Network) -> None:
     """Refuse a loss that the network cannot be trained with.
 
     Args:
@@ -203,27 +202,25 @@ def check_loss(loss: Terms, network: Section) -> None:
         network: one of the `Network` sections.
 
     Raises:
-        ConfigError: the first thing that does not fit.
+        ValueError: the first thing that does not fit, and a way out.
     """
     if not any(getattr(loss, term) for term in TERMS):
-        raise ConfigError(
-            "system.loss: no term has a weight", f"give at least one, such as system.loss.{TERMS[0]}=1"
-        )
+        raise ValueError(f"loss: no term has a weight; give one, such as system.loss.{TERMS[0]}=1")
     if (loss.integer or loss.fractional) and not getattr(network, "dual_head", False):
-        raise ConfigError(
-            f"system.loss: integer and fractional are of a dual head, which this {network.name} has not",
-            "system.network.dual_head=true of resnet_san has one; or take another system.loss.name",
+        raise ValueError(
+            f"loss: integer and fractional are of a dual head, which this {network.name} has not; "
+            "system.network.dual_head=true of resnet_san has one"
         )
     positive = [term for term in OF_POSITIVE_DEPTH if getattr(loss, term)]
     if positive and getattr(network, "activation", "sigmoid") not in ("softplus", "sigmoid"):
-        raise ConfigError(
-            f"system.loss.{positive[0]} needs depths above 0, and this {network.name} may give others",
-            "system.network.activation=softplus keeps them above 0",
+        raise ValueError(
+            f"loss: {positive[0]} needs depths above 0, and this {network.name} may give others; "
+            "system.network.activation=softplus keeps them above 0"
         )
-    if getattr(loss, "name", "") == "scale_adaptive" and loss.absolute_mask != "gt":
-        raise ConfigError(
-            f"system.loss.absolute_mask={loss.absolute_mask}: scale_adaptive has gt throughout",
-            "system.loss.name=g2 takes other masks",
+    if loss.name == "scale_adaptive" and loss.absolute_mask != "gt":
+        raise ValueError(
+            f"loss: scale_adaptive has gt throughout, not absolute_mask={loss.absolute_mask}; "
+            "system.loss.name=g2 takes other masks"
         )
 
 

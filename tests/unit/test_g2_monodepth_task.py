@@ -1,0 +1,304 @@
+"""G2-MonoDepth's recipes, the terms of its losses, and which network a recipe or a file asks for."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import Tensor
+
+from omma.core.depth_losses import absolute_loss, relative_losses, silog_loss, ssi_loss
+from omma.engine.optim import build_optimizer
+from omma.engine.task import StepInfo
+from omma.errors import ConfigError
+from omma.systems import get
+from omma.systems.g2_monodepth.config import TERMS, G2System
+from omma.systems.g2_monodepth.losses import RULES, Answer, DepthLosses
+from omma.systems.g2_monodepth.resnetsan import ResNetSAN
+from omma.systems.g2_monodepth.task import G2Task
+from omma.systems.g2_monodepth.unet import UNet
+from omma.systems.recipes import open_recipe
+
+NAME = "g2_monodepth"
+SIZE = "data.image_size=[32, 32]"
+UNET = ["system.network.layers=3", "system.network.features=4"]
+SAN = ["system.pretrained=none"]
+
+
+def tiny(recipe: str) -> list[str]:
+    """Settings that make a recipe's network small where it can be."""
+    if recipe.startswith("resnet_san"):
+        return [SIZE, *SAN]
+    return [SIZE] if recipe in ("spnet", "pacgdc") else [SIZE, *UNET]
+
+
+def task_of(recipe: str, *words: str) -> G2Task:
+    torch.manual_seed(0)
+    return G2Task(open_recipe(f"{NAME}/{recipe}", [*tiny(recipe), *words]).config)
+
+
+def step(task: G2Task) -> dict[str, Tensor]:
+    return task.training_step(task.example_batch(2), StepInfo(0, 0, 0.0))
+
+
+@pytest.mark.parametrize("recipe", get(NAME).recipes())
+def test_two_steps_of_every_recipe(recipe: str) -> None:
+    """Finite, a gradient for every parameter (DDP), weights that move, the total as the weighted sum."""
+    task = task_of(recipe).train()
+    optim = task.config.optim
+    optimizer = build_optimizer(optim, task.param_groups(optim.lr, optim.weight_decay))
+    before = torch.cat([p.detach().flatten().clone() for p in task.parameters()])
+    for _ in range(2):
+        optimizer.zero_grad()
+        terms = step(task)
+        assert tuple(terms) == ("loss", *task.train_terms)
+        assert all(value.isfinite() and value.ndim == 0 for value in terms.values())
+        terms["loss"].backward()
+        assert [name for name, p in task.named_parameters() if p.grad is None] == []
+        optimizer.step()
+    assert not torch.equal(torch.cat([p.detach().flatten() for p in task.parameters()]), before)
+    assert all(line in task.describe()[0] for line in task.train_terms)
+
+
+class TestNumbers:
+    """Section 6 of the spec; the guide's are in the rows' test."""
+
+    @staticmethod
+    def numbers(recipe: str) -> tuple[Any, ...]:
+        config = open_recipe(f"{NAME}/{recipe}").config
+        optim, train = config.optim, config.train
+        kept = optim.name, optim.lr, optim.weight_decay, optim.decay, optim.grad_clip
+        return (*kept, config.schedule.name, str(train.length), train.batch_size, config.data.image_size)
+
+    def test_official(self) -> None:
+        expected = ("adamw", 2e-4, 0.05, "all", None, "cosine", "100 epochs", 64, (320, 320))
+        config = open_recipe(f"{NAME}/official").config
+        assert self.numbers("official") == expected
+        assert (config.train.precision, config.schedule.warmup.count) == ("16-mixed", 0)
+        assert (str(config.save.every), config.system.loss.absolute_mask) == ("20 epochs", "raw")
+        made = config.data.degradation
+        assert (made.style, made.pattern, made.noise, made.blur, made.holes) == (
+            *("code", "mixture"),
+            *(0.5, 0.5, 0.8),
+        )
+
+    def test_resnet_san(self) -> None:
+        expected = ("adam", 2e-4, 0, "all", 1.0, "step", "50 epochs", 12, (384, 640))
+        assert self.numbers("resnet_san") == self.numbers("resnet_san_dual") == expected
+        config = open_recipe(f"{NAME}/resnet_san").config
+        assert (str(config.schedule.every), config.schedule.gamma) == ("30 epochs", 0.5)
+        assert (config.train.precision, config.save.keep_last) == ("32", 50)
+        loss = config.system.loss
+        assert (loss.ssi, loss.silog, loss.gradient, loss.absolute, loss.scales) == (0.7, 0.3, 0.2, 0, 4)
+        dual = open_recipe(f"{NAME}/resnet_san_dual").config.system.loss
+        assert (dual.integer, dual.fractional, dual.l1, dual.gradient, dual.ssi) == (1, 10, 0.5, 0.2, 0)
+
+    def test_successors(self) -> None:
+        spnet, pacgdc = (open_recipe(f"{NAME}/{name}").config for name in ("spnet", "pacgdc"))
+        assert (str(spnet.train.length), str(spnet.schedule.warmup)) == ("300 epochs", "15 epochs")
+        assert (str(pacgdc.train.length), str(pacgdc.schedule.warmup)) == ("100 epochs", "1 epoch")
+        assert (pacgdc.train.batch_size, pacgdc.system.network.name) == (192, "pacgdc")
+        assert "none" not in spnet.data.degradation.pattern
+
+    def test_finetuning_and_modern(self) -> None:
+        tuned, modern = (open_recipe(f"{NAME}/{name}").config for name in ("finetune", "modern"))
+        assert (tuned.optim.lr, str(tuned.train.length), tuned.data.measured) == (2e-5, "5 epochs", 1.0)
+        assert (modern.optim.decay, modern.train.ema, modern.schedule.warmup.count) == (
+            "weights",
+            0.999,
+            1000,
+        )
+        assert (modern.train.precision, modern.optim.grad_clip) == ("bf16-mixed", 1.0)
+
+    def test_alphas_do_not_decay_in_modern(self) -> None:
+        task = task_of("modern")
+        optim = task.config.optim
+        groups = build_optimizer(optim, task.param_groups(optim.lr, optim.weight_decay)).param_groups
+        rate = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+        rates = {name: rate[id(p)] for name, p in task.named_parameters()}
+        assert {r for name, r in rates.items() if name.endswith(("alpha", "bias"))} == {0.0}
+        assert {r for name, r in rates.items() if name.endswith("weight")} == {0.05}
+        assert len(task.model.alphas()) == 3 * (3 + 2)
+        assert set(task.model.alphas()) == {0.0}
+        assert UNet(layers=3, features=4, block="batch_norm").alphas() == []
+
+
+def weighted_sum(task: G2Task, terms: dict[str, Tensor]) -> float:
+    weights = dict(
+        zip(task.train_terms, [*task.losses.weights.values(), task.losses.consistency], strict=False)
+    )
+    return sum(weight * float(terms[name].detach()) for name, weight in weights.items() if name in terms)
+
+
+class TestLosses:
+    @pytest.mark.parametrize(
+        ("recipe", "words", "names"),
+        [
+            ("demo", [], "adepth rdepth rgrad"),
+            ("demo", ["name=scale_adaptive"], "adepth rdepth rgrad"),
+            ("demo", ["relative=0"], "adepth rgrad"),
+            ("demo", ["name=terms", "l1=1", "mse=0.5", "abs_rel=2"], "l1 mse abs_rel"),
+            ("demo", ["name=terms", "berhu=1", "gradient=0.2"], "rgrad berhu"),
+            ("resnet_san", [], "rgrad silog ssi consistency"),
+            ("resnet_san", ["ssi=0"], "rgrad silog consistency"),
+            ("resnet_san", ["name=terms", "ssi_trim=3"], "ssi_trim consistency"),
+            ("resnet_san_dual", [], "rgrad l1 integer fractional consistency"),
+        ],
+    )
+    def test_total_is_the_weighted_sum_of_what_is_logged(
+        self, recipe: str, words: list[str], names: str
+    ) -> None:
+        task = task_of(recipe, *(f"system.loss.{word}" for word in words))
+        terms = step(task)
+        assert task.train_terms == tuple(names.split())
+        assert float(terms["loss"].detach()) == pytest.approx(weighted_sum(task, terms), rel=1e-5)
+        assert all(float(value.detach()) > 0 for value in terms.values())
+
+    def test_gradient_term_is_an_add_on_to_any_loss(self) -> None:
+        """R31."""
+        for recipe in ("resnet_san", "resnet_san_dual"):
+            off, on = (step(task_of(recipe, f"system.loss.gradient={w}")) for w in (0, 0.2))
+            difference = float((on["loss"] - off["loss"]).detach())
+            assert difference == pytest.approx(0.2 * float(on["rgrad"].detach()), rel=1e-3)
+            assert "rgrad" not in off
+
+    def test_units(self) -> None:
+        """Packnet's terms are of metres, whatever counts as 1; G2's are of depths over that."""
+        generator = torch.Generator().manual_seed(0)
+        gt_m = 1 + 9 * torch.rand(2, 1, 16, 16, generator=generator)
+        pred_m = 1 + 9 * torch.rand(2, 1, 16, 16, generator=generator)
+        network = {"name": "resnet_san", "min_depth": 0.5, "max_depth": 15.0}
+        loss = {"name": "ssi_silog", "absolute": 1.0, "l1": 1.0}
+        losses = DepthLosses(G2System.model_validate({"network": network, "loss": loss}))
+        found = []
+        for unit in (10.0, 20.0):
+            batch = {"depth": gt_m / unit, "point": gt_m / unit, "max_depth": torch.full((2,), unit)}
+            found.append(losses([Answer(pred_m / unit)], batch, torch.zeros(())))
+        for name in ("silog", "ssi", "l1"):
+            torch.testing.assert_close(found[0][name], found[1][name])
+        torch.testing.assert_close(found[0]["adepth"], 2 * found[1]["adepth"])
+        known = torch.ones_like(gt_m, dtype=torch.bool)
+        torch.testing.assert_close(found[0]["l1"], absolute_loss(pred_m, gt_m, known))
+        torch.testing.assert_close(found[0]["silog"], silog_loss(pred_m, gt_m, known))
+        torch.testing.assert_close(found[0]["ssi"], ssi_loss(1 / pred_m, 1 / gt_m, known))
+
+    @pytest.mark.parametrize("mask", ["gt", "raw", "raw_and_gt"])
+    def test_g2_and_its_masks(self, mask: str) -> None:
+        task = task_of("demo", f"system.loss.absolute_mask={mask}")
+        batch = task.example_batch(2)
+        batch["depth"][:, :, :4] = 0
+        with torch.no_grad():
+            terms, pred = task.training_step(batch, StepInfo(0, 0, 0.0)), task(batch)
+        known, given = batch["depth"] != 0, batch["point"] != 0
+        pixels = {"gt": known, "raw": given, "raw_and_gt": known & given}[mask]
+        torch.testing.assert_close(terms["adepth"], absolute_loss(pred, batch["depth"], pixels))
+        relative, gradient = relative_losses(pred, batch["depth"], known)
+        torch.testing.assert_close(
+            torch.stack([terms["rdepth"], terms["rgrad"]]), torch.stack([relative, gradient])
+        )
+
+    def test_unknown_truth_may_hold_anything_in_the_answer(self) -> None:
+        """No term and no gradient of it is touched by what the network says there."""
+        network = {"name": "resnet_san", "dual_head": True}
+        weights = dict.fromkeys(TERMS, 1.0)
+        losses = DepthLosses(
+            G2System.model_validate({"network": network, "loss": {"name": "terms", **weights}})
+        )
+        gt = torch.rand(2, 1, 32, 32) + 0.1
+        gt[:, :, :9] = 0
+        batch = {"depth": gt, "point": gt, "max_depth": torch.full((2,), 10.0)}
+        maps = [torch.where(gt > 0, 0.5, torch.nan).requires_grad_() for _ in range(3)]
+        terms = losses([Answer(maps[0], (maps[1], maps[2]))], batch, torch.zeros(()))
+        terms["loss"].backward()
+        assert set(RULES) == set(TERMS)
+        assert all(value.isfinite() for value in terms.values())
+        assert all(values.grad.isfinite().all() and values.grad.any() for values in maps)
+
+    def test_validation_counts_what_follows_from_the_depth(self) -> None:
+        task = task_of("resnet_san_dual").eval()
+        batch = task.example_batch(1)
+        with torch.no_grad():
+            meters = task.meters()
+            task.validation_step(batch, meters)
+            prediction = task.predict(batch)
+            again = task.meters()
+            task.score(prediction.arrays, batch, again)
+        assert meters["loss"].compute() == pytest.approx(again["loss"].compute(), rel=1e-5)
+
+
+class TestWrongCombinations:
+    @pytest.mark.parametrize(
+        ("recipe", "words", "message"),
+        [
+            ("base", ["system.loss.name=dual_head"], "integer and fractional are of a dual head.*this unet"),
+            ("resnet_san", ["system.loss.name=dual_head"], "dual head, which this resnet_san has not"),
+            ("base", ["system.loss.name=ssi_silog"], "silog needs depths above 0"),
+            ("base", ["system.loss.name=terms"], "no term has a weight"),
+            (
+                "base",
+                ["system.loss.name=scale_adaptive", "system.loss.absolute_mask=raw"],
+                "scale_adaptive has gt throughout",
+            ),
+            ("resnet_san", ["system.network.min_depth=20"], "min_depth 20 is not below max_depth 15"),
+        ],
+    )
+    def test_one_line_says_so(self, recipe: str, words: list[str], message: str) -> None:
+        with pytest.raises(ConfigError, match=message) as caught:
+            open_recipe(f"{NAME}/{recipe}", words)
+        assert "\n" not in caught.value.message
+
+    def test_ways_out_that_the_messages_name(self) -> None:
+        task = task_of("base", "system.loss.name=ssi_silog", "system.network.activation=softplus")
+        assert step(task)["loss"].isfinite()
+        assert task_of(
+            "resnet_san", "system.loss.name=dual_head", "system.network.dual_head=true"
+        ).losses.names
+
+    def test_pretrained_weights_of_a_network_without_any(self) -> None:
+        with pytest.raises(ConfigError, match=r"system\.pretrained=timm: only resnet_san"):
+            task_of("base", "system.pretrained=timm")
+
+
+class TestResNetSAN:
+    def test_depth_is_metric_whatever_counts_as_one(self) -> None:
+        task = task_of("resnet_san").eval()
+        batch = task.example_batch(1)
+        other = {
+            **batch,
+            **{k: batch[k] / 2 for k in ("depth", "point")},
+            "max_depth": 2 * batch["max_depth"],
+        }
+        with torch.no_grad():
+            torch.testing.assert_close(task(batch) * 10, task(other) * 20)
+            assert task(batch).min() * 10 >= 0.5
+
+    def test_both_passes_and_all_scales_are_trained(self) -> None:
+        """Without depth in the batch both passes are one; with it, the sparse branch learns too."""
+        task = task_of("resnet_san").train()
+        step(task)["loss"].backward()
+        assert isinstance(task.model, ResNetSAN)
+        convs = [*task.model.head_convs["inverse"], task.model.sparse.stages[0].branches[0][0]]
+        assert all(conv.weight.grad.abs().sum() > 0 for conv in convs)
+        assert "consistency" not in task_of("resnet_san", "system.network.sparse=false").train_terms
+        off = task_of("resnet_san", "system.network.consistency=0")
+        assert "consistency" not in step(off)
+
+    def test_weights_that_cannot_be_had(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        create = timm.create_model
+
+        def offline(name: str, *, pretrained: bool = False, **options: Any) -> torch.nn.Module:
+            if pretrained:
+                raise OSError(name)
+            return create(name, **options)
+
+        monkeypatch.setattr(timm, "create_model", offline)
+        with pytest.warns(UserWarning, match="starts from random weights"):
+            task_of("resnet_san", "system.pretrained=auto")
+        with pytest.raises(ConfigError, match="could not be downloaded"):
+            task_of("resnet_san", "system.pretrained=timm")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            task_of("resnet_san")
