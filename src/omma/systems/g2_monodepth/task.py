@@ -72,7 +72,7 @@ class G2Task(Task):
         """Input depths and aggregation: numbers of other settings do not compare."""
         patterns, scoring = ", ".join(self.config.data.val_patterns), self.config.data.scoring
         counted = "".join(f"; scoring.{key} {value}" for key, value in scoring.model_dump().items() if value)
-        return f"metres, given depth: {patterns}; mean over images (/pooled: over pixels){counted}"
+        return f"metres, given depth: {patterns}; mean over images (pooled/: over pixels){counted}"
 
     def describe(self) -> list[str]:
         """The terms of the loss, and the input depths of training and validation."""
