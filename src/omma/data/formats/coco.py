@@ -284,8 +284,8 @@ def require_images(folder: Path, names: Sequence[str], image_ids: Sequence[int])
     Raises:
         DataError: some are not there.
     """
-    paths = [PurePosixPath(name) for name in names]
-    paths = [Path(*path.parts[1:]) if path.parts[:1] == (folder.name,) else path for path in paths]
+    parts = [PurePosixPath(name).parts for name in names]
+    paths = [Path(*(own[1:] if own[:1] == (folder.name,) else own)) for own in parts]
     there = {parent: _listing(folder / parent) for parent in {path.parent for path in paths}}
     missing = [index for index, path in enumerate(paths) if path.name not in there[path.parent]]
     if missing:

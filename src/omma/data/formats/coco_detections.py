@@ -25,14 +25,14 @@ class Detections:
         boxes: (D, 4) x, y, width, height in pixels.
         scores: (D,).
         rows: (D,) their places in the file.
-        skipped: reason -> number of boxes left out.
+        left_out: reason -> places in the file of the boxes that are not among these.
     """
 
     image_id: NDArray[np.int64]
     boxes: NDArray[np.float64]
     scores: NDArray[np.float64]
     rows: NDArray[np.int64]
-    skipped: dict[str, int]
+    left_out: dict[str, list[int]]
 
 
 def read_detections(file: Path, image_ids: NDArray[np.int64], *, smallest_score: float = 0.0) -> Detections:
@@ -68,13 +68,13 @@ def read_detections(file: Path, image_ids: NDArray[np.int64], *, smallest_score:
             f"{file}: none of its {person.sum()} boxes of people has a score of {smallest_score:g} or more",
             "lower data.box_score",
         )
-    skipped = {
-        "of another category": int((~person).sum()),
-        "without width or height": int((person & ~sized).sum()),
-        "of a lower score": int((person & sized & ~high).sum()),
+    left_out = {
+        "of another category": np.flatnonzero(~person).tolist(),
+        "without width or height": np.flatnonzero(person & ~sized).tolist(),
+        "of a lower score": np.flatnonzero(person & sized & ~high).tolist(),
     }
     rows = np.flatnonzero(keep)
-    return Detections(image_id[rows], table[rows, 3:], scores[rows], rows, skipped)
+    return Detections(image_id[rows], table[rows, 3:], scores[rows], rows, left_out)
 
 
 def _values(record: Any, index: int, file: Path) -> list[float]:
