@@ -44,6 +44,9 @@ def export(
         f"{path}: largest difference from PyTorch {check.max_abs_difference:.3g} "
         f"(largest output {check.max_abs_output:.3g})"
     )
+    if check.dynamic:
+        others = ", ".join(f"{shape}: {difference:.3g}" for shape, difference in check.other_shapes.items())
+        print(f"{', '.join(check.dynamic.values())} may be any; also compared: {others}")  # noqa: T201
     return path
 
 

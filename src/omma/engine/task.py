@@ -124,6 +124,13 @@ class Task(nn.Module):
         """The module that export traces with `example_inputs`; the network unless a system says otherwise."""
         return self.model
 
+    def dynamic_axes(self) -> dict[int, str]:
+        """Axes of the example inputs whose length an exported file leaves open, with their names.
+
+        All inputs share them. None by default: the file takes the example's shapes alone.
+        """
+        return {}
+
     def param_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Parameter groups for the optimiser; override for freezing or other learning rates."""
         trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]

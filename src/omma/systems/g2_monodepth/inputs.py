@@ -45,6 +45,8 @@ def pad_inputs(inputs: Tensor, multiple: int, pad: Pad) -> Tensor:
     Returns:
         the same tensor where nothing is to be added.
     """
+    if torch.compiler.is_exporting():
+        return _pad_any(inputs, multiple, pad)
     height, width = inputs.shape[-2:]
     below, right = -height % multiple, -width % multiple
     if not below and not right:
@@ -55,6 +57,25 @@ def pad_inputs(inputs: Tensor, multiple: int, pad: Pad) -> Tensor:
     if pad == "reflect" and (below >= height or right >= width):
         mode = "replicate"  # a mirror shows no more than the image itself
     return torch.cat([F.pad(image, sides, mode=mode), F.pad(depth, sides)], dim=1)
+
+
+def _pad_any(inputs: Tensor, multiple: int, pad: Pad) -> Tensor:
+    """As `pad_inputs`, without a branch on the size, so that an exported file takes images of any."""
+    sizes = inputs.shape[-2:]
+    wholes = [(size + multiple - 1) // multiple * multiple for size in sizes]
+    places = [torch.arange(whole, device=inputs.device) for whole in wholes]
+    rows, columns = (at.clamp(max=size - 1) for at, size in zip(places, sizes, strict=True))
+    if pad == "reflect":
+        mirrored = [torch.minimum(at, 2 * size - 2 - at) for at, size in zip(places, sizes, strict=True)]
+        possible = (mirrored[0][-1] >= 0) & (mirrored[1][-1] >= 0)  # as above
+        rows, columns = (
+            torch.where(possible, own.clamp(min=0), last)
+            for own, last in zip(mirrored, (rows, columns), strict=True)
+        )
+    padded = inputs.index_select(2, rows).index_select(3, columns)
+    inside = ((places[0] < sizes[0])[:, None] & (places[1] < sizes[1])).to(inputs.dtype)
+    image, depth = padded[:, :-DEPTH_CHANNELS], padded[:, -DEPTH_CHANNELS:] * inside
+    return torch.cat([image * inside if pad == "zero" else image, depth], dim=1)
 
 
 def head_activation(name: HeadActivation) -> nn.Module:

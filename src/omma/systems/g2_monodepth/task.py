@@ -85,6 +85,10 @@ class G2Task(Task):
         """Image (1, 3, H, W) in [0, 1], given depth in the network's unit and its mask (1, 1, H, W)."""
         return self._inputs(self.example_batch(1))
 
+    def dynamic_axes(self) -> dict[int, str]:
+        """Any number of images of any size: padding is part of the exported file."""
+        return {0: "batch", 2: "height", 3: "width"}
+
     def example_batch(self, batch_size: int) -> dict[str, Any]:
         """Random pictures and depths."""
         shape = (batch_size, 1, *self.config.data.image_size)
