@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from omma.data.dataset import Sample
 from omma.data.formats.nuscenes_depth import scatter_nearest
-from omma.data.formats.rgbd import DEPTH_SUFFIXES, Depth, DepthFile, ImageFile, RgbdFrame, checked_depth
-from omma.data.io import npz_names, read_bytes, read_npy, read_npz, read_picture
+from omma.data.formats.rgbd import DEPTH_SUFFIXES, Colour, Depth, DepthFile, RgbdFrame, checked_depth
+from omma.data.io import npz_names, read_bytes, read_image, read_npy, read_npz, read_picture
 from omma.errors import DataError
 from omma.systems.g2_monodepth.checks import check_units, name_factor
 from omma.systems.g2_monodepth.samples import ValidationSamples
@@ -32,12 +32,38 @@ Points = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class Photo:
+    """A picture of one's own, turned as its EXIF data say: its pixels are those that viewers show.
+
+    Args:
+        path: the file; grey ones become colour, transparency is dropped.
+    """
+
+    path: Path
+
+    def read(self) -> Colour:
+        """See ColourSource."""
+        return read_image(self.path, upright=True)
+
+    def size(self) -> tuple[int, int]:
+        """See ColourSource."""
+        height, width, _ = self.read().shape
+        return height, width
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """See ColourSource."""
+        return (self.path,)
+
+
+@dataclass(frozen=True)
 class GivenDepth:
     """Known depths of one picture: a map of its size, or points.
 
     A 16-bit .png is a map. A .npy or .npz holds a map (H, W) or points (P, 3), in metres; of several arrays
     in an .npz the first of `ARRAY_KEYS` counts. A text (.csv, .txt) holds a point a line. A point is
-    `u, v, depth`: u counts columns from the left, v rows from the top, the first pixel from 0 to 1.
+    `u, v, depth`: u counts columns from the left, v rows from the top, the first pixel from 0 to 1, of the
+    picture as `Photo` turns it.
 
     Args:
         path: the file.
@@ -98,7 +124,7 @@ class GivenDepth:
             raise DataError(
                 f"{self.path}: {int(outside.sum())} of {len(points)} points lie outside the picture of "
                 f"{width} x {height} pixels, first u {first[0]:g}, v {first[1]:g}",
-                "u counts columns from the left, v rows from the top, in pixels of the picture file",
+                "u counts columns from the left, v rows from the top, of the picture as viewers show it",
             )
         return scatter_nearest(rows, columns, points[:, 2], self.size)
 
@@ -178,7 +204,7 @@ def read_pair(
     Both files are read once here, so that what is wrong with them is said before anything is predicted.
 
     Args:
-        image: the picture; grey ones become colour, transparency is dropped.
+        image: see Photo.
         raw: see GivenDepth.
         units_per_metre: stored value of one metre, needed for a 16-bit picture.
         max_depth_m: depth that counts as 1 when normalised; none takes the smallest of 10, 20, 30, 100 and
@@ -194,13 +220,14 @@ def read_pair(
             f"{image}: is a 16-bit grey picture, as depth maps are",
             "--input takes the photo, --sparse the depth",
         )
-    source = None if raw is None else GivenDepth(raw, (pixels.shape[0], pixels.shape[1]), units_per_metre)
+    photo = Photo(image)
+    source = None if raw is None else GivenDepth(raw, photo.size(), units_per_metre)
     limit = max_depth_m or MAX_DEPTHS_M[0]
     if source is not None:
         depth = source.read()
         limit = max_depth_m or choose_max_depth(depth)
         _check(depth, limit, source.path, chosen=max_depth_m is None)
-    return RgbdFrame(image.stem, "input", ImageFile(image), None, limit, source, intrinsics)
+    return RgbdFrame(image.stem, "input", photo, None, limit, source, intrinsics)
 
 
 def _check(depth: Depth, max_depth_m: float, path: Path, *, chosen: bool) -> None:
