@@ -25,6 +25,7 @@ class StemNetSection(Section):
     """Two strided convolutions and four bottlenecks, 256 channels."""
 
     name: Literal["stemnet"] = "stemnet"
+    pretrained: Literal["none"] = Field("none", description="there are no such weights")
 
 
 class HRNetSection(Section):
