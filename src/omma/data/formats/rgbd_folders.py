@@ -62,6 +62,21 @@ def _all_pairs(root: Path) -> list[Path]:
     return [path for path in candidates if (path / RGB).is_dir() and (path / DEPTH).is_dir()]
 
 
+def refuse_half_pairs(root: Path) -> None:
+    """Complain about the first folder of one kind without the other.
+
+    Raises:
+        DataError: there is rgb/ without depth/, or the other way round.
+    """
+    for folder in [root, *sorted(path for path in root.iterdir() if path.is_dir())]:
+        for there, missing in ((RGB, DEPTH), (DEPTH, RGB)):
+            if (folder / there).is_dir() and not (folder / missing).is_dir():
+                raise DataError(
+                    f"{folder / missing}: no such folder, though there is {there}/",
+                    f"pictures lie in {RGB}/, their depths under the same names in {DEPTH}/",
+                )
+
+
 def read_frames(
     root: Path, split: str, *, units_per_metre: float | None = None, max_depth_m: float | None = None
 ) -> list[RgbdFrame]:
@@ -93,6 +108,7 @@ def _folders(root: Path, split: str) -> list[Path]:
     named = [path for path in found if path != root and path.name == split]
     if named:
         return named
+    refuse_half_pairs(root)
     splits = [path.name for path in found if path.name in {"train", "val", "test"} and path != root]
     if splits or split != "train":
         raise DataError(
@@ -118,9 +134,9 @@ def read_units(
         unknown = {"units": units_per_metre, "largest depth": max_depth_m}
         lacking = [what for what, value in unknown.items() if value is None]
         raise DataError(
-            f"{places[0]}: no such file, so {' and '.join(lacking)} {_ARE[len(lacking)]} unknown",
+            f"{places[1]}: no such file, so {' and '.join(lacking)} {_ARE[len(lacking)]} unknown",
             'write {"units_per_metre": 1000, "max_depth": 10} into it (1000: millimetres, 256: KITTI), or '
-            "set data.units_per_metre and data.max_depth",
+            "set data.units_per_metre and data.max_depth; data.layout=nyu_folder means 1000 and 10",
         )
     units = parse_units(read_json(note), str(note))
     if units_per_metre is not None:

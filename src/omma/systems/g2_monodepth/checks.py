@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ _SAME_RATIO = 0.15  # a ratio this close to a mistake's factor is that mistake
 _RATIO_RANGE = (0.8, 1.25)
 _EQUAL, _MOST, _DENSE = 1e-4, 0.99, 0.9
 _FEW, _SHIFT = 0.001, 4.0
+_LISTED = 4
+_CENTRE = (0.25, 0.75)  # of the width, where the principal point of a whole picture lies
 
 
 def name_factor(depth_m: NDArray[np.floating], max_depth_m: float) -> str:
@@ -157,9 +159,9 @@ def check_sparsity(train_shares: Sequence[float], val_shares: Sequence[float]) -
     train, val = np.asarray(train_shares), np.asarray(val_shares)
     given = train[train > 0]
     evidence = (
-        f"{len(train)} training samples: {100 * train.min():.2g} to {100 * train.max():.2g} % of pixels "
+        f"{len(train)} training samples: {100 * train.min():.3g} to {100 * train.max():.3g} % of pixels "
         f"given, {int((train == 0).sum())} without any; {len(val)} validation samples: "
-        f"{100 * val.min():.2g} to {100 * val.max():.2g} %"
+        f"{100 * val.min():.3g} to {100 * val.max():.3g} %"
     )
     fix = (
         "set data.degradation.pattern to what the network will be given, such as 0.5*uniform:1%+0.5*lidar, "
@@ -174,3 +176,76 @@ def check_sparsity(train_shares: Sequence[float], val_shares: Sequence[float]) -
     if strange:
         return Finding("warning", "validation is of a sparsity that training never sees", evidence, fix)
     return Finding("ok", "training covers the sparsity of validation", evidence)
+
+
+def check_sizes(
+    split: str, sizes: Mapping[str, tuple[int, int]], crop: tuple[int, int] | None, *, must_agree: bool
+) -> Finding:
+    """Whether pictures are as large as the crop, and of one size where batches need that.
+
+    Args:
+        split: for the title.
+        sizes: name -> (H, W) of some pictures.
+        crop: (H, W) of training crops; none for a split that is not cropped.
+        must_agree: whether several pictures of their own size make a batch.
+    """
+    least = (min(height for height, _ in sizes.values()), min(width for _, width in sizes.values()))
+    kinds = sorted(set(sizes.values()))
+    listed = ", ".join(f"{height} x {width}" for height, width in kinds[:_LISTED])
+    more = f" and {len(kinds) - _LISTED} other sizes" if len(kinds) > _LISTED else ""
+    evidence = f"{len(sizes)} pictures: {listed}{more}"
+    if crop is not None and (least[0] < crop[0] or least[1] < crop[1]):
+        small = next(name for name, (height, width) in sizes.items() if height < crop[0] or width < crop[1])
+        fitting = [min(pair) for pair in zip(least, crop, strict=True)]
+        title = f"{split}: pictures are smaller than the crop of {crop[0]} x {crop[1]}, first {small}"
+        return Finding("error", title, evidence, f"set data.image_size={fitting}, or take them out")
+    if must_agree and len(kinds) > 1:
+        fix = "set validate.batch_size=1, or data.val_image_size to one size for all"
+        return Finding("error", f"{split}: pictures of one batch differ in size", evidence, fix)
+    crops = f"; crops of {crop[0]} x {crop[1]}" if crop else ""
+    return Finding("ok", f"{split}: sizes of pictures", f"{evidence}{crops}")
+
+
+def check_cameras(cameras: Mapping[str, tuple[NDArray[np.float64], tuple[int, ...]]]) -> Finding:
+    """Whether camera matrices are those of the pictures.
+
+    Args:
+        cameras: name -> camera matrix (3, 3) and (H, W) of the picture.
+    """
+    for name, (matrix, (height, width)) in cameras.items():
+        (fx, _, cx), (_, fy, cy) = matrix[:2]
+        evidence = f"{name}: fx {fx:g}, fy {fy:g}, cx {cx:g}, cy {cy:g}; the picture is {height} x {width}"
+        if fx <= 0 or fy <= 0 or not np.allclose(matrix[2], [0, 0, 1]):
+            fix = "write fx 0 cx, 0 fy cy, 0 0 1, row by row"
+            return Finding("error", "intrinsics are no camera matrix", evidence, fix)
+        if not (_CENTRE[0] < cx / width < _CENTRE[1] and 0 < cy / height < 1):
+            fix = "scale fx, cx by the width and fy, cy by the height; only point clouds need them"
+            return Finding("warning", "intrinsics are those of another image size", evidence, fix)
+    return Finding("ok", "intrinsics fit the pictures", f"{len(cameras)} pictures")
+
+
+def check_use_of_measured(
+    train: float | None, val: float | None, chance: float, patterns: Sequence[str]
+) -> list[Finding]:
+    """Whether measured input depth is asked for where there is none, or lies unused.
+
+    Args:
+        train: share of training pictures that have it; None without a training split.
+        val: the same in validation.
+        chance: data.measured.
+        patterns: data.val_patterns.
+    """
+    findings = []
+    if chance and train == 0:
+        title = f"data.measured={chance:g}, but no training picture has measured depth"
+        fix = "put it into raw/ beside depth/, or set data.measured=0"
+        findings.append(Finding("warning", title, "", fix))
+    if "measured" in patterns and val is not None and val < 1:
+        title = f"data.val_patterns asks for measured depth, which {1 - val:.0%} of the pictures lack"
+        fix = "these are predicted without any depth; put it into raw/, or take the pattern out"
+        findings.append(Finding("warning", title, "", fix))
+    if not chance and train and "measured" not in patterns:
+        title = "measured input depth is there and not used"
+        fix = "set data.measured=0.5, and add measured to data.val_patterns, to train and validate with it"
+        findings.append(Finding("info", title, f"{train:.0%} of the training pictures have it", fix))
+    return findings

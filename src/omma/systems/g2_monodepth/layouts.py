@@ -16,12 +16,12 @@ def find_layout(root: Path) -> Layout:
     """The layout that a folder looks like.
 
     Raises:
-        DataError: there is no such folder, or it looks like none.
+        DataError: there is no such folder, it looks like none, or a part of it is missing.
     """
     if rgbd_nyu.find_labelled(root) is not None:
         return "nyu_mat"
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder")
+        raise DataError(f"{root}: no such folder", "make one: `omma world rgbd-nyu --out DIR`")
     if nuscenes.is_layout(root):
         return "nuscenes"
     if rgbd_kitti.is_layout(root):
@@ -32,6 +32,7 @@ def find_layout(root: Path) -> Layout:
         return "folders"
     if rgbd_nyu.is_h5_layout(root):
         return "nyu_h5"
+    rgbd_folders.refuse_half_pairs(root)
     raise DataError(
         f"{root}: no layout is recognised",
         f"expected rgb/ and depth/ (in a split's folder or beside {rgbd_folders.NOTE}), RGBD_Datasets/, "
