@@ -116,11 +116,37 @@ def test_weights() -> None:
         ("uniform:5~2", "empty"),
         ("uniform:10%~200%", "exceeds 100 %"),
         ("uniform:10%~20", "both numbers or none"),
+        ("full with rain", "'rain' is unknown"),
+        ("noise", "'noise' is unknown"),
+        ("full with lidar:8", "'lidar:8' is unknown"),
+        ("full with noise:5%", "noise takes no number"),
+        ("full with outliers:10", "needs a share"),
     ],
 )
 def test_patterns_that_cannot_be_read(pattern: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_pattern(pattern)
+
+
+def test_artefacts_that_a_pattern_names_are_certain() -> None:
+    depth = (scene(1)[1] / 10).astype(np.float32)
+
+    def made(pattern: str, seed: int = 0) -> np.ndarray:
+        return make_raw(depth, IMAGE, only_pattern(pattern), rng(seed))
+
+    for seed in range(10):
+        assert (made("full with noise", seed) > 0).mean() > 0.9  # no holes, but noise may end below 0
+        assert (made("full with noise", seed) != depth).any()
+        both = made("full with holes and blur", seed)
+        assert (both != depth)[both > 0].any()
+    assert any((made("full with holes", seed) == 0).any() for seed in range(10))
+    assert (made("full with outliers:10%") != depth).mean() == pytest.approx(0.1, abs=0.03)
+    np.testing.assert_array_equal(made("full with outliers:0%"), depth)
+    spoilt = made("uniform:50%  with  outliers:20% and holes")
+    assert 0 < (spoilt > 0).mean() <= 0.55
+    assert not made("none with noise").any()
+    choice = parse_pattern("0.5*full with noise + 0.5*lidar:8")
+    assert [[part.name for part in parts] for parts in choice.patterns] == [["full", "noise"], ["lidar"]]
 
 
 STYLES = [Degradation(), GUIDE, Degradation(outliers=0.05), Degradation(style="guide", pattern="lidar")]
@@ -235,6 +261,8 @@ def test_baselines() -> None:
         assert fill(raw).dtype == np.float32
         assert not fill(np.zeros_like(raw)).any()
     np.testing.assert_array_equal(nearest_fill(plane), plane)
+    filled = linear_fill(np.where(rectangles(SIZE, 3, rng()), 0, plane).astype(np.float32))
+    np.testing.assert_allclose(filled[1:-1, 1:-1], plane[1:-1, 1:-1], atol=1e-4)
     line = np.zeros_like(plane)
     line[5, ::9] = plane[5, ::9]
     np.testing.assert_array_equal(linear_fill(line), nearest_fill(line))

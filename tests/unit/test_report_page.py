@@ -320,3 +320,24 @@ def test_a_study_over_names_is_drawn_as_bars_with_these_names(run: RunFolder) ->
     write_json_atomic(run.eval_dir("val") / "studies" / "drop_camera.json", study)
     page = build_report(run).read_text(encoding="utf-8")
     assert ">CAM_FRONT</text>" in page
+
+
+def test_studies_with_several_series_over_names_and_with_rows(run: RunFolder) -> None:
+    over_names = {"title": "Error", "x_label": "input", "y_label": "RMSE", "x": ["none", "lidar:8"]}
+    dots = over_names | {"series": {"network": [0.4, 0.3], "nearest fill": [None, 0.2]}}
+    rows = [{"input": "none", "rmse": 0.4, "oe": None, "hidden": 1.5}]
+    table = {"title": "All scores", "shown": ["input", "rmse", "oe"], "rows": rows}
+    folder = run.eval_dir("val") / "studies"
+    for name, study in {"dots": dots, "lines": dots | {"ordered": True}, "rows": table}.items():
+        write_json_atomic(folder / f"{name}.json", study)
+    page = build_report(run).read_text(encoding="utf-8")
+    for name in ("dots", "lines", "rows"):
+        (folder / f"{name}.json").unlink()
+    assert page.count(">lidar:8</text>") == 2
+    assert page.count(">nearest fill</text>") == 2
+    assert "<summary>All scores</summary>" in page
+    assert '<data value="0.4">0.4</data>' in page
+    assert "hidden" not in page.partition("<summary>All scores</summary>")[2].partition("</table>")[0]
+    assert {"val_dots_comparison.png", "val_lines_comparison.png"} <= {
+        p.name for p in (run.path / "plots").iterdir()
+    }

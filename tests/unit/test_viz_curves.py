@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from omma.viz.curves import plot_bars, plot_curves, save_figure, smooth, svg_text
+from omma.viz.curves import plot_bars, plot_curves, plot_dots, save_figure, smooth, svg_text
 from omma.viz.image import read_image
 
 
@@ -71,3 +71,29 @@ def test_bars_show_their_values(tmp_path: Path) -> None:
     svg = svg_text(figure, "rings")
     assert ">0.25<" in svg
     assert ">20–35 m<" in svg
+
+
+def test_dots_over_names_and_zeros_on_a_log_axis() -> None:
+    series = {"network": [0.5, 1.0, None], "nearest fill": [0.0, 0.01, 2.0]}
+    figure = plot_dots(["full", "lidar:8", "none"], series, title="Error", x_label="RMSE, m")
+    axes = figure.axes[0]
+    assert axes.get_xscale() == "log"
+    drawn = {line.get_label(): line.get_xdata() for line in axes.lines}
+    assert drawn["network"][:2].tolist() == [0.5, 1.0]
+    assert np.isnan(drawn["network"][2])
+    assert np.isnan(drawn["nearest fill"][0])
+    hollow = [line.get_xdata()[0] for line in axes.lines if line.get_markerfacecolor() == "none"]
+    assert hollow[1] == pytest.approx(0.01 / 1.5)
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]
+    svg = svg_text(figure, "error")
+    assert ">lidar:8<" in svg
+    assert ">nearest fill<" in svg
+    near = plot_dots(["a", "b"], {"x": [0.0, 3.0], "y": [1.0, -2.0]}, title="", x_label="")
+    assert near.axes[0].get_xscale() == "linear"
+    empty = plot_dots(["a"], {"x": [None]}, title="", x_label="")
+    assert empty.axes[0].get_xscale() == "linear"
+
+
+def test_curves_over_names() -> None:
+    axes = plot_curves({"a": (range(2), [1.0, np.nan])}, title="", x_names=["near", "far"]).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["near", "far"]

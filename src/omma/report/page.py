@@ -154,8 +154,7 @@ def _evaluation(split: str, found: Facts, plots: Sequence[Plot]) -> str:
 def _study_table(study: Facts) -> str:
     """The shown columns of a study's rows; a long table folds away."""
     rows = [{name: row.get(name) for name in study["shown"]} for row in study["rows"]]
-    title = f"{study['title']} ({len(rows)} rows)"
-    return html.folded(title, html.table(rows), opened=len(rows) <= MANY_METRICS)
+    return html.folded(study["title"], html.table(rows), opened=len(rows) <= MANY_METRICS)
 
 
 def _metrics(metrics: Mapping[str, float | None]) -> str:

@@ -91,9 +91,9 @@ class StudySamples(Samples):
         """Method -> states; fillings leave out a picture without a given depth."""
         batch = collate([sample])
         if without_depth(sample["pattern"]):
-            true = sample["depth"][sample["depth"] > 0]
-            middle = true.median() if len(true) else torch.tensor(0.0)
-            return {TRUE_MEDIAN: score(middle.expand_as(batch["depth"]), batch, self.scoring)}
+            true = scored_depth(batch["depth"] * sample["max_depth"], **self.scoring.model_dump()).numpy()
+            median = float(np.median(true[true > 0])) / float(sample["max_depth"]) if true.any() else 0.0
+            return {TRUE_MEDIAN: score(torch.full_like(batch["depth"], median), batch, self.scoring)}
         given = sample["point"][0].numpy()
         if not given.any():
             return {}
