@@ -59,9 +59,10 @@ def _after_warmup(schedule: Schedule, step: int, length: Length) -> float:
 
 
 def _drops(schedule: StepSchedule, step: int, length: Length) -> int:
-    every = schedule.every.steps(length.steps_per_epoch) if schedule.every else 0
-    milestones = [period.steps(length.steps_per_epoch) for period in schedule.at or []]
-    return (step // every if every else 0) + sum(step >= milestone for milestone in milestones)
+    if schedule.at is not None:
+        return sum(step >= period.steps(length.steps_per_epoch) for period in schedule.at)
+    every = schedule.every.steps(length.steps_per_epoch)
+    return step // every if every else 0
 
 
 def _cosine(schedule: CosineSchedule, step: int, length: Length) -> float:
