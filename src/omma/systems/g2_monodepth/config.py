@@ -28,7 +28,13 @@ def _check_pattern(text: str) -> str:
     return text
 
 
+def _check_val_pattern(text: str) -> str:
+    return text if text == MEASURED else _check_pattern(text)
+
+
 Pattern = Annotated[str, AfterValidator(_check_pattern)]
+ValPattern = Annotated[str, AfterValidator(_check_val_pattern)]
+MEASURED = "measured"  # input depth that belongs to the picture
 STUDY_PATTERNS = (
     "none",
     "uniform:0.03%",
@@ -291,8 +297,10 @@ class G2Data(DataSection):
     measured: Fraction = Field(
         0.0, description="chance that a measured input depth is used where there is one"
     )
-    val_patterns: list[Pattern] = Field(
-        ["none", "uniform:1%", "full"], min_length=1, description="input depths of the validation"
+    val_patterns: list[ValPattern] = Field(
+        ["none", "uniform:1%", "full"],
+        min_length=1,
+        description="input depths of the validation; measured: that of raw/",
     )
     study_patterns: list[Pattern] = Field(
         list(STUDY_PATTERNS), min_length=1, description="input depths of `omma eval --study densities`"
