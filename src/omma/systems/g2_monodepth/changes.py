@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Literal
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,6 +24,8 @@ COLOUR_RANGE, HUE_RANGE = (0.8, 1.2), (-0.1, 0.1)
 _FULLY_KNOWN = 0.999  # of the resized validity; exactly 1 would leave it to the last bit when shrinking
 _SPARSE = 0.5  # maps with a smaller known share lose everything between their points to bilinear resizing
 _ATTEMPTS = 10
+_LEVELS = np.arange(256.0)
+_GREY = (0.299, 0.587, 0.114)
 
 
 def draw_window(rng: np.random.Generator, file_size: Size, size: Size) -> Window:
@@ -88,10 +92,14 @@ def crop_resize_depth(depth: Depth, window: Window, size: Size, how: DepthResize
 
 
 def _masked_bilinear(cut: Depth, size: Size) -> Depth:
-    known = torch.from_numpy(np.ascontiguousarray(cut > 0)).float()
-    planes = torch.stack([torch.from_numpy(np.ascontiguousarray(cut)), known])
-    resized, validity = F.resize(planes, list(size), antialias=True)
-    return torch.where(validity > _FULLY_KNOWN, resized, 0.0).numpy()
+    known = (cut > 0).astype(np.float32)
+    if all(part <= whole for part, whole in zip(cut.shape, size, strict=True)):
+        # enlarging has nothing to antialias; OpenCV is several times faster at it
+        resized, validity = (cv2.resize(values, size[::-1]) for values in (cut, known))
+    else:
+        planes = torch.from_numpy(np.stack([cut, known]))
+        resized, validity = F.resize(planes, list(size), antialias=True).numpy()
+    return np.where(validity > _FULLY_KNOWN, resized, np.float32(0))
 
 
 def _nearest(old: int, new: int) -> NDArray[np.int64]:
@@ -125,12 +133,35 @@ def jitter_colours(image: Colour, rng: np.random.Generator, *, hue: bool = False
         rng: where the draws come from.
         hue: turn the hue by up to a tenth of the circle too, as the guide does.
     """
-    steps: list[Any] = [F.adjust_brightness, F.adjust_contrast, F.adjust_saturation]
+    steps: list[Callable[[Colour, float], Colour]] = [_brighten, _set_contrast, _saturate]
     factors = [float(rng.uniform(*COLOUR_RANGE)) for _ in steps]
     if hue:
-        steps.append(F.adjust_hue)
+        steps.append(_turn_hue)
         factors.append(float(rng.uniform(*HUE_RANGE)))
-    planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    image = np.ascontiguousarray(image)
     for step in rng.permutation(len(steps)):
-        planes = steps[step](planes, factors[step])
-    return planes.permute(1, 2, 0).numpy()
+        image = steps[step](image, factors[step])
+    return image
+
+
+def _brighten(image: Colour, factor: float) -> Colour:
+    return _look_up(image, _LEVELS * factor)
+
+
+def _set_contrast(image: Colour, factor: float) -> Colour:
+    mean = cv2.mean(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[0]
+    return _look_up(image, _LEVELS * factor + mean * (1 - factor))
+
+
+def _look_up(image: Colour, levels: NDArray[np.float64]) -> Colour:
+    return cv2.LUT(image, np.rint(levels.clip(0, 255)).astype(np.uint8))
+
+
+def _saturate(image: Colour, factor: float) -> Colour:
+    """Each channel between the pixel's grey and itself, or beyond."""
+    return cv2.transform(image, factor * np.eye(3) + (1 - factor) * np.tile(_GREY, (3, 1)))
+
+
+def _turn_hue(image: Colour, factor: float) -> Colour:
+    planes = torch.from_numpy(image).permute(2, 0, 1)
+    return np.ascontiguousarray(F.adjust_hue(planes, factor).permute(1, 2, 0).numpy())
