@@ -1,10 +1,8 @@
-"""Pictures and depths of one's own: what is read, what is refused, and what prediction writes of them."""
+"""Pictures and depths of one's own: what is read and what is refused."""
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +16,10 @@ from rgbd_files import real, scene, write
 
 from omma.commands.build import build_task
 from omma.commands.predict import predict, predict_files
-from omma.engine.task import Prediction
 from omma.errors import DataError, UsageError
 from omma.systems import systems
 from omma.systems.g2_monodepth.config import PredictSection
-from omma.systems.g2_monodepth.outputs import make_files, make_prediction
+from omma.systems.g2_monodepth.outputs import make_prediction
 from omma.systems.g2_monodepth.own import ARRAY_KEYS, choose_max_depth, read_pair, read_points
 from omma.systems.g2_monodepth.samples import ValidationSamples
 from omma.systems.recipes import Recipe, open_recipe
@@ -269,94 +266,6 @@ def test_known_depths_beyond_max_depth_are_counted(tmp_path: Path, photo: Path) 
     assert "5 given depths beyond it not used" in made.summary
 
 
-def answer(batch: Mapping[str, Any], **settings: Any) -> Prediction:
-    """A prediction of a network that says 0.5 everywhere, -1 in the first row and 9 in the last."""
-    depth = torch.full_like(batch["depth"], 0.5)
-    depth[..., 0, :], depth[..., -1, :] = -1, 9
-    return make_prediction(depth, batch, PredictSection(**settings))
-
-
-def batch_of(folder: Path, *, max_depth: float = 10.0, known: bool = True) -> dict[str, Any]:
-    image = write(folder / "photo.png", scene(0)[0])
-    sparse = [saved(folder / "points.npy", POINTS[:1])] if known else []
-    data, collate = predict_files(recipe(f"data.max_depth={max_depth}"), [image], sparse)
-    return collate([data[0]])
-
-
-def test_a_prediction_in_metres(tmp_path: Path) -> None:
-    made = answer(batch_of(tmp_path))
-    found = made.arrays["prediction"]
-    assert (found.shape, found.dtype) == ((1, 48, 64), np.float32)
-    assert (found[0, 0, 0], found[0, 5, 5], found[0, -1, 0]) == (0, 5, 90)
-    assert made.arrays["metric"]
-    assert made.summary.startswith("metric, 1 depths given (0.03% of the pixels); max_depth 10 m; camera")
-    assert found[0, 4, 3] == 5
-    assert answer(batch_of(tmp_path), keep_input=True).arrays["prediction"][0, 4, 3] == 2.5
-    alone = answer(batch_of(tmp_path, known=False))
-    assert not alone.arrays["metric"]
-    assert alone.summary.startswith("relative, no depth given")
-
-
-@pytest.mark.parametrize(
-    ("max_depth", "ending", "units"), [(10, "_depth_mm.png", 1000), (100, "_depth_x256.png", 256)]
-)
-def test_the_depth_picture(tmp_path: Path, max_depth: float, ending: str, units: int) -> None:
-    made = answer(batch_of(tmp_path, max_depth=max_depth))
-    files = made.files()
-    assert set(files) == {ending, ".json", ".ply"}
-    picture = cv2.imdecode(np.frombuffer(files[ending], np.uint8), cv2.IMREAD_UNCHANGED)
-    assert picture.dtype == np.uint16
-    assert (picture[0] == 0).all()
-    assert (picture[1:-1] == 0.5 * max_depth * units).all()
-    assert (picture[-1] == 65535).all()
-    about = json.loads(files[".json"])["depth_picture"]
-    assert about == {"ending": ending, "units_per_metre": units, "saturated_pixels": 64}
-    made.arrays["prediction"][0, 3, 3] = np.nan
-    again = cv2.imdecode(np.frombuffer(make_files(made)[ending], np.uint8), cv2.IMREAD_UNCHANGED)
-    assert again[3, 3] == 0
-    assert set(answer(batch_of(tmp_path), point_cloud=False).files()) == {"_depth_mm.png", ".json"}
-
-
-@pytest.mark.parametrize("known", [True, False])
-def test_the_point_cloud(tmp_path: Path, known: bool) -> None:
-    batch = batch_of(tmp_path, known=known)
-    if known:
-        batch["intrinsics"] = torch.tensor([[[60.0, 0, 30], [0, 61, 25], [0, 0, 1]]])
-    made = answer(batch, field_of_view=90.0)
-    header, xyz, rgb = read_ply(made.files()[".ply"])
-    camera = made.arrays["intrinsics"]
-    assert camera[0, 0] == (60 if known else 32)  # half the width, at 90 degrees
-    told = "known" if known else "assumed, 90 degrees from left to right"
-    assert any(line.startswith(f"comment camera {told}: fx {camera[0, 0]:g} ") for line in header)
-    assert ("comment metric" in header) == known
-    assert len(xyz) == 47 * 64  # the first row has no depth
-    np.testing.assert_array_equal(rgb, scene(0)[0][1:].reshape(-1, 3))
-    np.testing.assert_array_equal(xyz[:, 2], made.arrays["prediction"][0, 1:].ravel())
-    uv = (xyz @ camera.T)[:, :2] / xyz[:, 2:]
-    rows, columns = np.indices((48, 64))[:, 1:].reshape(2, -1)
-    np.testing.assert_allclose(uv, np.stack([columns + 0.5, rows + 0.5], axis=-1), atol=1e-3)
-
-
-def test_pictures_of_predictions(tmp_path: Path) -> None:
-    """Each panel is there when there is something to show in it."""
-    whole = answer(batch_of(tmp_path))
-    heights = {}
-    for name, made in {
-        "given": [whole],
-        "kept": [answer(batch_of(tmp_path), keep_input=True)],
-        "alone": [answer(batch_of(tmp_path, known=False))],
-        "two": [whole, whole],
-    }.items():
-        picture = made[0].drawer([(str(index), one) for index, one in enumerate(made)])
-        assert picture.dtype == np.uint8
-        assert picture.shape[1:] == (1280, 3)
-        heights[name] = len(picture)
-    assert heights["alone"] < heights["given"] < heights["two"]
-    broken = answer(batch_of(tmp_path))
-    broken.arrays["prediction"][:] = np.nan
-    assert broken.draw().shape[2] == 3
-
-
 @pytest.mark.parametrize("size", [(37, 124), (33, 20), (48, 64)])
 def test_any_size_is_predicted_at_its_own(tmp_path: Path, size: tuple[int, int]) -> None:
     colour, depth = scene(2, size)
@@ -369,6 +278,22 @@ def test_any_size_is_predicted_at_its_own(tmp_path: Path, size: tuple[int, int])
     assert made.arrays["prediction"].shape == (1, *size)
     assert made.draw().shape[2] == 3
     assert len(read_ply(made.files()[".ply"])[1]) == (made.arrays["prediction"] > 0).sum()
+
+
+def test_large_photos_can_be_scaled_with_all_that_belongs_to_them(tmp_path: Path, photo: Path) -> None:
+    words = ["data.predict.max_height=24", "data.predict.intrinsics=[60,60,32,24]"]
+    data, collate = predict_files(recipe(*words), [photo], [saved(tmp_path / "points.npy", POINTS)])
+    batch = collate([data[0]])
+    assert batch["rgb"].shape == (1, 3, 24, 32)
+    np.testing.assert_array_equal(batch["intrinsics"][0], [[30, 0, 16], [0, 30, 12], [0, 0, 1]])
+    metres = batch["point"][0, 0] * batch["max_depth"]
+    assert metres.nonzero().tolist() == [[2, 1], [23, 31]]
+    assert (metres[2, 1], metres[23, 31]) == (2.5, 17)
+    assert torch.equal(batch["hole_point"], (batch["point"] > 0).float())
+    made = make_prediction(batch["depth"] + 1, batch, PredictSection())
+    assert json.loads(made.files()[".json"])["size"] == [24, 32]
+    small, _ = predict_files(recipe("data.predict.max_height=48"), [photo])
+    assert small[0]["rgb"].shape == (3, 48, 64)
 
 
 @pytest.mark.parametrize(
@@ -385,11 +310,3 @@ def test_real_pairs(
     frame = read_pair(real(folder) / image, real(folder) / sparse, units_per_metre=units)
     known = int((frame.raw.read() > 0).sum())
     assert (known, frame.max_depth_m, frame.image.size()) == expected
-
-
-def test_arrays_are_saved_as_they_are(tmp_path: Path) -> None:
-    stream = io.BytesIO()
-    np.savez_compressed(stream, **answer(batch_of(tmp_path)).arrays)
-    stream.seek(0)
-    with np.load(stream, allow_pickle=False) as arrays:
-        assert {"prediction", "depth", "point", "rgb", "intrinsics", "metric", "max_depth"} == set(arrays)

@@ -250,6 +250,9 @@ class PredictSection(Section):
 
     keep_input: bool = Field(False, description="given depths stay as they are in the result")
     point_cloud: bool = Field(True, description="also write a .ply; some megabytes a picture")
+    max_height: PositiveInt | None = Field(
+        None, description="rows that larger --input pictures are scaled down to, with depth and camera"
+    )
     intrinsics: tuple[PositiveFloat, PositiveFloat, float, float] | None = Field(
         None, description="fx, fy, cx, cy in pixels of --input pictures, the first pixel from 0 to 1"
     )

@@ -75,7 +75,8 @@ def build_inputs(
         fx, fy, cx, cy = camera
         known["intrinsics"] = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
     pairs = zip(files, sparse or [None] * len(files), strict=True)
-    return OwnSamples([read_pair(image, raw, **known) for image, raw in pairs]), collate
+    frames = [read_pair(image, raw, **known) for image, raw in pairs]
+    return OwnSamples(frames, settings.predict.max_height), collate
 
 
 def _root(data: G2Data) -> Path:

@@ -94,6 +94,7 @@ def make_files(prediction: Prediction) -> dict[str, bytes]:
     ending = _SUFFIXES[units]
     about = {key: value for key, value in meta.items() if key != "point_cloud"} | {
         "unit": "metres, along the optical axis" if meta["metric"] else "relative: metres are a guess",
+        "size": list(depth.shape),
         "intrinsics": _pinhole(prediction),
         "depth_picture": {
             "ending": ending,

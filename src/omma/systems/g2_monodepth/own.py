@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from omma.data.dataset import Sample
@@ -15,6 +16,7 @@ from omma.data.formats.nuscenes_depth import scatter_nearest
 from omma.data.formats.rgbd import DEPTH_SUFFIXES, Colour, Depth, DepthFile, RgbdFrame, checked_depth
 from omma.data.io import npz_names, read_bytes, read_image, read_npy, read_npz, read_picture
 from omma.errors import DataError
+from omma.systems.g2_monodepth.changes import changed_intrinsics, crop_resize_colour, crop_resize_depth
 from omma.systems.g2_monodepth.checks import check_units, name_factor
 from omma.systems.g2_monodepth.samples import ValidationSamples
 
@@ -238,35 +240,58 @@ def _check(depth: Depth, max_depth_m: float, path: Path, *, chosen: bool) -> Non
         )
     finding = check_units([depth], max_depth_m)
     if finding.severity == "error":
-        fix = _guess_units(depth[depth > 0], path) if chosen else finding.fix
-        raise DataError(f"{path}: {finding.title} ({finding.evidence})", fix)
+        known = depth[depth > 0]
+        fix = _guess_units(known, path) if chosen else _of_file(name_factor(known, max_depth_m), path)
+        raise DataError(f"{path}: {finding.title} ({finding.evidence})", fix or finding.fix)
 
 
 def _guess_units(known_m: NDArray[np.floating], path: Path) -> str:
     """What mistakes would explain depths that no usual max_depth fits, in a room and in a street."""
     guesses = {place: name_factor(known_m, reach) for place, reach in _USUAL_REACHES_M.items()}
-    if path.suffix.lower() != ".png":
-        guesses = {place: text.partition(";")[0] for place, text in guesses.items()}
-    told = "; ".join(f"if it shows {place}, {text}" for place, text in guesses.items() if text)
-    return f"{told}; {_UNITS_HINT}" if told else _UNITS_HINT
+    told = [f"if it shows {place}, {_of_file(text, path)}" for place, text in guesses.items() if text]
+    return "; ".join([*told, _UNITS_HINT])
+
+
+def _of_file(mistake: str, path: Path) -> str:
+    """A mistake with its mending; only pictures have units that can be set."""
+    return mistake if path.suffix.lower() == ".png" else mistake.partition(";")[0]
 
 
 class OwnSamples(ValidationSamples):
-    """Pictures of one's own at their own size, each with its known depths or none.
+    """Pictures of one's own, each with its known depths or none.
 
     A sample also holds unused, how many of its known depths exceed max_depth and do not count.
 
     Args:
         frames: from `read_pair`.
+        max_height: rows that larger pictures are scaled down to; None keeps each picture's own size.
     """
 
-    def __init__(self, frames: Sequence[RgbdFrame]) -> None:
+    def __init__(self, frames: Sequence[RgbdFrame], max_height: int | None = None) -> None:
         super().__init__(frames, None, patterns=["measured"])
+        self.max_height = max_height
 
     def _load(self, index: int, rng: np.random.Generator) -> Sample:
         frame = self.frames[index]
         beyond = 0 if frame.raw is None else int((frame.raw.read() > frame.max_depth_m).sum())
-        return super()._load(index, rng) | {"unused": beyond}
+        return self._scaled(super()._load(index, rng)) | {"unused": beyond}
+
+    def _scaled(self, sample: Sample) -> Sample:
+        height, width = sample["rgb"].shape[1:]
+        if self.max_height is None or height <= self.max_height:
+            return sample
+        window, size = (0, 0, height, width), (self.max_height, round(width * self.max_height / height))
+        image = crop_resize_colour(sample["rgb"].permute(1, 2, 0).numpy(), window, size)
+        given = crop_resize_depth(sample["point"][0].numpy(), window, size, "auto")
+        point = torch.from_numpy(np.ascontiguousarray(given))[None]
+        camera = changed_intrinsics(sample["intrinsics"].numpy(), window, size, mirrored=False)
+        return sample | {
+            "rgb": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+            "depth": torch.zeros_like(point),
+            "point": point,
+            "hole_point": (point > 0).float(),
+            "intrinsics": torch.from_numpy(camera),
+        }
 
 
 def choose_max_depth(depth: Depth) -> float:
