@@ -27,7 +27,7 @@ _NAMES = (
     "error_px",
     "OKS",
     *(f"OKS/{name}" for name in (*SIZES_PX2, *JOINTS_SEEN)),
-    "swaps",
+    "swap_error",
     "peak",
     "peak/absent",
 )
@@ -39,7 +39,7 @@ class JointMeter(Meter):
 
     `PCK@0.1` is the share of labelled joints within a tenth of the longer side of the person's box, `/hidden`
     and `/seen` that of joints labelled so; `OKS` the mean over people, also by the person's area (COCO's
-    ranges) and by the number of joints seen. `swaps` is the share of pairs of a left and a right joint that
+    ranges) and by the number of joints seen. `swap_error` is the share of pairs of a left and a right joint that
     are clearly nearer to each other's place, and near it. `peak` is the mean height of the peaks of labelled
     joints, `peak/absent` that of joints without a label.
     """
@@ -76,7 +76,7 @@ class JointMeter(Meter):
             "OKS": person,
             **_ranges(person, batch["area"], SIZES_PX2),
             **_ranges(person, seen, JOINTS_SEEN),
-            "swaps": _swaps(coords, true, labelled, side),
+            "swap_error": _swaps(coords, true, labelled, side),
             "peak": scores.float().masked_fill(~labelled, torch.nan),
             "peak/absent": scores.float().masked_fill(labelled, torch.nan),
         }

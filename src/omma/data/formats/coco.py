@@ -151,7 +151,7 @@ def _read(file: Path, mtime_ns: int, size: int) -> CocoKeypoints:
     truth = _truth(people, image_ids, file)
     names = [str(require(one, "file_name", f"{file}, image {one['id']}")) for one in images]
     sizes = _numbers(
-        [[one.get("height"), one.get("width")] for one in images], images, ("height, width", 2), file
+        [[one.get("height"), one.get("width")] for one in images], images, ("image", "height, width", 2), file
     )
     return CocoKeypoints(
         file, truth, [name.replace("\\", "/") for name in names], sizes.astype(np.int64), skipped, person
@@ -199,8 +199,8 @@ def _truth(people: list[dict[str, Any]], image_ids: NDArray[np.int64], file: Pat
         image_ids=image_ids,
         ids=ids,
         image_id=image_id,
-        boxes=_numbers([one.get("bbox") for one in people], people, ("bbox", 4), file),
-        areas=_numbers(areas, people, ("area", 1), file, finite=False)[:, 0],
+        boxes=_numbers([one.get("bbox") for one in people], people, ("annotation", "bbox", 4), file),
+        areas=_numbers(areas, people, ("annotation", "area", 1), file, finite=False)[:, 0],
         crowd=np.array([bool(one.get("iscrowd", 0)) for one in people]),
         joints=joints,
     )
@@ -231,7 +231,7 @@ def _joints(people: list[dict[str, Any]], file: Path) -> NDArray[np.float64]:
                 f"visibility of {K} joints)",
                 "only COCO's 17 joints are read" if isinstance(row, list) and len(row) % 3 == 0 else _HINT,
             )
-    joints = _numbers(rows, people, ("keypoints", 3 * K), file).reshape(-1, K, 3)
+    joints = _numbers(rows, people, ("annotation", "keypoints", 3 * K), file).reshape(-1, K, 3)
     odd = ~np.isin(joints[..., 2], (0, 1, 2)).all(-1)
     if odd.any():
         raise DataError(
@@ -244,13 +244,13 @@ def _joints(people: list[dict[str, Any]], file: Path) -> NDArray[np.float64]:
 def _numbers(
     rows: Sequence[Any],
     records: list[dict[str, Any]],
-    field: tuple[str, int],
+    field: tuple[str, str, int],
     file: Path,
     *,
     finite: bool = True,
 ) -> NDArray[np.float64]:
-    """Rows of `field[1]` numbers each as (N, count) float64."""
-    name, count = field
+    """Rows of numbers as (N, count) float64; a field is a kind of record, a name and a count."""
+    kind, name, count = field
     try:
         array = np.array(rows, np.float64).reshape(-1, count) if rows else np.zeros((0, count))
     except (TypeError, ValueError):
@@ -259,8 +259,9 @@ def _numbers(
         return array
     for record, row in zip(records, rows, strict=True):
         if not _is_row(row, count):
+            value, number = (row[0], "a finite number") if count == 1 else (row, f"{count} finite numbers")
             raise DataError(
-                f"{file}, record {record['id']}: {name} is {row!r}, expected {count} finite numbers", _HINT
+                f"{file}, {kind} {record['id']}: {name} is {value!r}, expected {number}", _HINT
             )
     return array
 

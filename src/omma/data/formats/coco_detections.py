@@ -98,9 +98,8 @@ def _values(record: Any, index: int, file: Path) -> list[float]:
 def _require_known(image_id: NDArray[np.int64], image_ids: NDArray[np.int64], file: Path) -> None:
     unknown = image_id[~np.isin(image_id, image_ids)]
     if unknown.size:
-        images = np.unique(unknown)
         raise DataError(
-            f"{file}: {unknown.size} of {len(image_id)} boxes are of {len(images)} images that the "
-            f"annotation file does not list, first image {unknown[0]}",
+            f"{file}: {unknown.size} of {len(image_id)} boxes are of {len(np.unique(unknown))} images that "
+            f"the annotation file does not list, first image {unknown[0]}",
             "the boxes are of another set or split: give those of this one as data.boxes",
         )
