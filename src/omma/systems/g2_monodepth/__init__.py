@@ -15,6 +15,7 @@ SYSTEM = System(
     viz="viz:draw",
     studies={"densities": "studies:densities"},
     prepare={"rgbd-cache": "prepare:rgbd_cache"},
+    diagnose="diagnose:run",
     doctor="doctor:check",
     aliases="aliases:ALIASES",
     best=("rmse", "min"),
