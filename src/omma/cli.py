@@ -157,6 +157,7 @@ def train(
         int | None, typer.Option(min=1, help="train and validate on the same N samples")
     ] = None,
     init: Annotated[str | None, typer.Option(help="start from the weights of a RUN or a FILE")] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="of these weights take what fits")] = False,
     resume: Annotated[
         str | None, typer.Option(help="continue RUN, or a checkpoint FILE of the original tool")
     ] = None,
@@ -168,7 +169,7 @@ def train(
     """Train a recipe. Flags of the original tools (--dataroot, --bsz ...) are understood too."""
     from omma.commands.train import train_words
 
-    kind = {"smoke": smoke, "overfit": overfit, "init": init, "resume_from": resume}
+    kind = {"smoke": smoke, "overfit": overfit, "init": init, "partial": partial, "resume_from": resume}
     train_words(recipe, words or [], name=name, **kind, overwrite=overwrite, runs_dir=runs_dir)
 
 

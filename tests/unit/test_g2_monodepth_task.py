@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,14 +11,21 @@ import timm
 import torch
 from torch import Tensor
 
+from omma.commands.import_ import import_reference
+from omma.commands.train import train
+from omma.commands.weights import load_initial_weights, settings_of_file
 from omma.core.depth_losses import absolute_loss, relative_losses, silog_loss, ssi_loss
+from omma.engine.checkpoint import read_weights
 from omma.engine.optim import build_optimizer
 from omma.engine.task import StepInfo
-from omma.errors import ConfigError
+from omma.errors import CheckpointError, ConfigError, UsageError
+from omma.runs.console import RunLog
 from omma.systems import get
 from omma.systems.g2_monodepth.config import TERMS, G2System
+from omma.systems.g2_monodepth.convert import from_reference, load_reference, settings_of, to_reference
 from omma.systems.g2_monodepth.losses import RULES, Answer, DepthLosses
 from omma.systems.g2_monodepth.resnetsan import ResNetSAN
+from omma.systems.g2_monodepth.spnet import SIZES, SPNet
 from omma.systems.g2_monodepth.task import G2Task
 from omma.systems.g2_monodepth.unet import UNet
 from omma.systems.recipes import open_recipe
@@ -302,3 +310,80 @@ class TestResNetSAN:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             task_of("resnet_san")
+
+
+def spnet_of(size: str, **options: Any) -> SPNet:
+    width, depths = SIZES[size]
+    return SPNet([width * 2**stage for stage in range(4)], depths, **options)
+
+
+class TestFilesOfOthers:
+    """What a file's network is, and its weights in a run or at the start of a training."""
+
+    @pytest.mark.parametrize(
+        ("model", "words"),
+        [
+            (UNet(layers=4, features=8), {"name": "unet", "layers": 4, "features": 8, "block": "rezero"}),
+            (UNet(layers=3, features=4, block="batch_norm"), {"layers": 3, "block": "batch_norm"}),
+            (spnet_of("tiny"), {"name": "spnet", "size": "tiny"}),
+            (spnet_of("small", variant="pacgdc"), {"name": "pacgdc", "size": "small"}),
+            (ResNetSAN(34, sparse=False), {"name": "resnet_san", "layers": 34, "dual_head": False}),
+            (ResNetSAN(18, sparse=False, dual_head=True), {"layers": 18, "dual_head": True, "sparse": False}),
+        ],
+        ids="unet batch_norm spnet pacgdc resnet_san dual".split(),
+    )
+    def test_network_is_told_by_the_file(self, model: torch.nn.Module, words: dict[str, Any]) -> None:
+        """Names there and back are equal, and the recipe's network takes them strictly."""
+        state = to_reference(model)
+        config = open_recipe(f"{NAME}/base", settings_of({"network": state})).config
+        assert words.items() <= config.system.network.model_dump().items()
+        built = G2Task(config).model
+        built.load_state_dict(from_reference(state))
+        again = to_reference(built)
+        assert list(again) == list(state)
+        assert all(torch.equal(again[name], value) for name, value in state.items())
+
+    def test_sizes_that_no_setting_gives(self) -> None:
+        with pytest.raises(CheckpointError, match="none of the sizes tiny, small, base, large"):
+            settings_of(to_reference(SPNet((8, 16, 16, 24), (1, 1, 2, 1))))
+
+    def test_import_infers_the_network(self, tmp_path: Path) -> None:
+        model = UNet(layers=3, features=4, block="batch_norm")
+        torch.save(
+            {"state_dict": {f"model.{k}": v for k, v in to_reference(model).items()}}, tmp_path / "a.ckpt"
+        )
+        run = import_reference(NAME, tmp_path / "a.ckpt", f"{NAME}/base", [], tmp_path / "run")
+        assert run.config()["system"]["network"]["block"] == "batch_norm"
+        weights = read_weights(run.path / "checkpoints" / "best" / "model.safetensors")
+        assert torch.equal(weights["model.head.weight"], model.head.weight)
+
+    def test_what_fits_is_taken_and_counted(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        file = tmp_path / "epoch_100.pth"
+        torch.save({"network": to_reference(UNet(layers=3, features=4))}, file)
+        recipe = open_recipe(f"{NAME}/base", ["system.network.layers=4", "system.network.features=4"])
+        task, console = G2Task(recipe.config), RunLog(None)
+        with pytest.raises(CheckpointError, match="do not fit"):
+            load_initial_weights(task, recipe, str(file), console)
+        load_initial_weights(task, recipe, str(file), console, partial=True)
+        ours, whole = task.model.state_dict(), from_reference(torch.load(file, weights_only=True))
+        fitting = [name for name, value in whole.items() if ours[name].shape == value.shape]
+        assert f"{len(fitting)} of {len(ours)} tensors" in "".join(capsys.readouterr())
+        assert torch.equal(ours["stem.weight"], whole["stem.weight"])
+        assert settings_of_file(get(NAME), file) == settings_of(torch.load(file, weights_only=True))
+        with pytest.raises(UsageError, match="--init"):
+            train(f"{NAME}/base", partial=True)
+
+    def test_sparse_convolutions_are_left_out_aloud(self) -> None:
+        model = ResNetSAN(18, sparse=False)
+        state = {f"model.depth_net.{name}": value for name, value in to_reference(model).items()}
+        branch = {
+            "mconvs.0.layer1.0.kernel": torch.ones(25, 1, 4),
+            "mconvs.0.layer1.1.bn.weight": torch.ones(4),
+        }
+        content = {"state_dict": state | {f"model.depth_net.{name}": value for name, value in branch.items()}}
+        with pytest.warns(UserWarning, match="mconvs is left out: sparse convolutions") as said:
+            loaded = load_reference(content)
+        assert len(said) == 1
+        rgb = torch.rand(1, 3, 32, 32)
+        with torch.no_grad():
+            assert torch.equal(loaded(rgb), model.eval()(rgb))

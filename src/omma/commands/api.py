@@ -20,7 +20,7 @@ from omma.engine.evaluate import EvalResult
 from omma.engine.task import Batch, Prediction, Task
 from omma.runs.folder import RunFolder
 
-_TRAIN_OPTIONS = ("name", "smoke", "overfit", "init", "overwrite", "runs_dir", "quiet")
+_TRAIN_OPTIONS = ("name", "smoke", "overfit", "init", "partial", "overwrite", "runs_dir", "quiet")
 
 
 class Model:
@@ -80,8 +80,8 @@ def train(recipe: str, **settings: Any) -> RunFolder:
 
     Args:
         recipe: `system/recipe`, a .yaml file or a run folder.
-        settings: dotted keys are settings; name, smoke, overfit, init, overwrite, runs_dir and quiet are the
-            options of `omma train`.
+        settings: dotted keys are settings; name, smoke, overfit, init, partial, overwrite, runs_dir and quiet
+            are the options of `omma train`.
     """
     options = {key: settings.pop(key) for key in _TRAIN_OPTIONS if key in settings}
     return _train(recipe, _words(settings), **options)

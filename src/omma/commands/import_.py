@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from omma.commands.weights import fresh_task
+from omma.commands.weights import fresh_task, settings_of_file
 from omma.engine.checkpoint import save_weights
 from omma.errors import UsageError
 from omma.runs.folder import RunFolder
@@ -21,8 +21,8 @@ def import_reference(system: str, file: Path, recipe: str, overrides: Sequence[s
     Args:
         system: the system's name.
         file: the checkpoint.
-        recipe: recipe that describes the network.
-        overrides: settings on top.
+        recipe: recipe that the weights belong to; what the file tells of its network goes on top.
+        overrides: settings on top of both.
         out: the run folder to make.
 
     Raises:
@@ -32,6 +32,7 @@ def import_reference(system: str, file: Path, recipe: str, overrides: Sequence[s
     found = open_recipe(recipe, overrides)
     if found.system is not get(system):
         raise UsageError(f"{recipe} is a recipe of {found.system.name}, not of {system}")
+    found = open_recipe(recipe, [*settings_of_file(found.system, file), *overrides])
     task = fresh_task(found, file)
     run = RunFolder.create(
         out.parent, out.name, config=found.config.as_dict(), command=["omma", *sys.argv[1:]]

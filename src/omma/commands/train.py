@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 RESUME_KEYS = ("train.length", "train.workers", "train.device", "train.early_stop", "data.root")
 RESUME_SECTIONS = ("validate.", "save.", "log.")
-_OWN_OPTIONS = ("--name", "--smoke", "--overfit", "--init", "--resume", "--overwrite", "--runs-dir")
+_OWN_OPTIONS = tuple("--name --smoke --overfit --init --partial --resume --overwrite --runs-dir".split())
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,13 @@ class Start:
         overfit: train and validate on the same first samples.
         init: run or file that the weights come from.
         resume_file: checkpoint of the original tool to continue from.
+        partial: of the initial weights take what fits.
     """
 
     overfit: int | None = None
     init: str | None = None
     resume_file: str | None = None
+    partial: bool = False
 
 
 def train_words(
@@ -75,6 +77,7 @@ def train(
     smoke: int | None = None,
     overfit: int | None = None,
     init: str | None = None,
+    partial: bool = False,
     resume_file: str | None = None,
     overwrite: bool = False,
     runs_dir: str | None = None,
@@ -88,7 +91,8 @@ def train(
         name: of the run; default `<system>-<recipe>-<time>`.
         smoke: a trial of so many steps.
         overfit: train and validate on the same so many samples, without augmentation.
-        init: RUN or FILE whose weights the training starts from.
+        init: RUN or FILE whose weights the training starts from; a FILE also says which network they are of.
+        partial: of these weights take the tensors that fit the recipe's network.
         resume_file: checkpoint file of the original tool whose training is continued.
         overwrite: move an existing run of that name aside.
         runs_dir: where the run folder is made.
@@ -103,13 +107,20 @@ def train(
     from omma.engine.launch import world
 
     root = runs_root(runs_dir)
-    found = open_recipe(recipe, [*smoke_overrides(smoke), *overrides], runs_root=root)
+    words = [*smoke_overrides(smoke), *overrides]
+    found = open_recipe(recipe, words, runs_root=root)
+    if partial and not init:
+        raise UsageError("--partial goes with --init RUN or FILE, whose weights it takes")
+    if init and not partial and Path(init).is_file():
+        from omma.commands.weights import settings_of_file
+
+        found = open_recipe(recipe, [*settings_of_file(found.system, init, quiet), *words], runs_root=root)
     found, note = fit_warmup(found, smoke, overrides)
     processes = world()
     if processes.size > 1 and name is None:
         raise UsageError("several processes need one --name", "add --name NAME, the same for all")
     folder_name = name or default_name(found.system.name, found.name.rpartition("/")[2])
-    start = Start(overfit, init, resume_file)
+    start = Start(overfit, init, resume_file, partial)
     if processes.rank == 0:
         if note and not quiet:
             print(note)  # noqa: T201
@@ -337,7 +348,7 @@ def _initialise(task: Task, recipe: Recipe, run: RunFolder, num_samples: int, co
     if find_last(run) is not None:
         return
     if start.init:
-        load_initial_weights(task, recipe, start.init, console)
+        load_initial_weights(task, recipe, start.init, console, partial=start.partial)
     if start.resume_file:
         foreign = _training_files(recipe).read_training_file(read_torch_file(Path(start.resume_file)), task)
         adopt(task, foreign, recipe.config, run, num_samples)

@@ -2,37 +2,84 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from omma.commands.build import build_task
-from omma.engine.checkpoint import find_checkpoint, load_weights
+from omma.engine.checkpoint import AVERAGED, WEIGHTS, find_checkpoint, load_weights, read_weights
 from omma.engine.task import Task
 from omma.errors import CheckpointError, UsageError
 from omma.runs.console import RunLog
 from omma.runs.folder import RunFolder, runs_root, split_reference
+from omma.systems import System
 from omma.systems.recipes import Recipe
 
 
-def load_initial_weights(task: Task, recipe: Recipe, source: str, console: RunLog) -> None:
+def settings_of_file(system: System, file: str | Path, quiet: bool = False) -> list[str]:
+    """Overrides that give the network of a file of the original project; says them unless there are none."""
+    module = system.load(system.convert) if system.convert else None
+    tell = getattr(module, "settings_of", None)
+    words = tell(read_torch_file(Path(file))) if tell else []
+    if words and not quiet:
+        print(f"{file} is of {' '.join(words)}")  # noqa: T201
+    return words
+
+
+def load_initial_weights(
+    task: Task, recipe: Recipe, source: str, console: RunLog, *, partial: bool = False
+) -> None:
     """Start a training from a RUN (its best checkpoint), RUN@WHICH, or a FILE of the original project.
+
+    Args:
+        task: that is given the weights.
+        recipe: the task's.
+        source: RUN, RUN@WHICH or FILE.
+        console: for a line.
+        partial: take the tensors that fit and say how many, instead of all or none.
 
     Raises:
         UsageError: if the source does not exist.
         CheckpointError: if the weights do not fit the network.
     """
     path, settings = Path(source), recipe.config.as_dict()["system"]
-    if path.is_file():
+    note = ""
+    if path.is_file() and partial:
+        note = _load_what_fits(task.model, _reference_weights(recipe, path), source)
+    elif path.is_file():
         load_reference_weights(task, recipe, path)
     else:
         name, which = split_reference(source)
-        run = RunFolder.open(name, runs_root(None))
-        load_weights(
-            task, find_checkpoint(run, which or "best"), system=recipe.system.name, settings=settings
-        )
-    console.line(f"weights from {source}")
+        folder = find_checkpoint(RunFolder.open(name, runs_root(None)), which or "best")
+        if partial:
+            averaged = folder / AVERAGED
+            file = averaged if averaged.is_file() else folder / WEIGHTS
+            note = _load_what_fits(task, read_weights(file), source)
+        else:
+            load_weights(task, folder, system=recipe.system.name, settings=settings)
+    console.line(f"weights from {source}{note}")
+
+
+def _load_what_fits(module: nn.Module, state: Mapping[str, Tensor], source: str) -> str:
+    """Load the tensors of the right names and shapes; how many they are, and the first of the others."""
+    wanted = module.state_dict()
+    fitting = {k: v for k, v in state.items() if k in wanted and wanted[k].shape == v.shape}
+    if not fitting:
+        raise CheckpointError(f"{source}: none of its {len(state)} tensors fits this network")
+    module.load_state_dict(fitting, strict=False)
+    others = [name for name in wanted if name not in fitting]
+    missing = f", not {', '.join(others[:3])}{' ...' if len(others) > 3 else ''}" if others else ""
+    return f": {len(fitting)} of {len(wanted)} tensors{missing}"
+
+
+def _reference_weights(recipe: Recipe, path: Path) -> dict[str, Tensor]:
+    """A file of the original project under our names."""
+    if recipe.system.convert is None:
+        raise UsageError(f"{recipe.system.name} reads no files of an original project")
+    return recipe.system.load(recipe.system.convert).from_reference(read_torch_file(path))
 
 
 def load_reference_weights(task: Task, recipe: Recipe, path: Path) -> None:
@@ -41,16 +88,15 @@ def load_reference_weights(task: Task, recipe: Recipe, path: Path) -> None:
     Raises:
         CheckpointError: naming the first tensors that do not fit.
     """
-    if recipe.system.convert is None:
-        raise UsageError(f"{recipe.system.name} reads no files of an original project")
-    weights = recipe.system.load(recipe.system.convert).from_reference(read_torch_file(path))
+    weights = _reference_weights(recipe, path)
     try:
         task.model.load_state_dict(weights)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()[1:4]]
         raise CheckpointError(
             f"{path}: the weights do not fit {recipe.name}: {' '.join(lines)}",
-            "give the recipe and settings that the file was trained with",
+            "give the recipe and settings that the file was trained with; `omma train --init FILE --partial` "
+            "takes what fits",
         ) from None
 
 
@@ -66,7 +112,9 @@ def read_torch_file(path: Path) -> Any:
         raise CheckpointError(f"{path}: no such file") from None
     except Exception as error:
         raise CheckpointError(
-            f"{path}: cannot be read as a PyTorch file of tensors: {type(error).__name__}"
+            f"{path}: cannot be read as a PyTorch file of tensors: {type(error).__name__}",
+            "a file that holds other objects too, such as a config, is not opened: where its program is "
+            "installed, save its state dict alone in a new file",
         ) from None
 
 

@@ -7,7 +7,9 @@ names and shapes; bounds of the depth and padding are options.
 
 from __future__ import annotations
 
+import json
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +29,7 @@ from omma.systems.g2_monodepth.keys import (
     reference_name,
 )
 from omma.systems.g2_monodepth.resnetsan import InverseSpace, ResNetSAN
-from omma.systems.g2_monodepth.spnet import SPNet
+from omma.systems.g2_monodepth.spnet import SIZES, SPNet
 from omma.systems.g2_monodepth.unet import (
     BatchNormBottleneck,
     BlockName,
@@ -81,8 +83,32 @@ def load_reference(
         )
     else:
         model = _build_spnet(weights, architecture, pad)
-    load_strictly(model, from_reference(weights), PROJECT)
+    load_strictly(model, from_reference(state_dict), PROJECT)
     return model
+
+
+def settings_of(state_dict: Mapping[str, Any]) -> list[str]:
+    """Settings under which a recipe's network is that of a published checkpoint, as `key=value` words.
+
+    Args:
+        state_dict: as for `load_reference`.
+
+    Raises:
+        CheckpointError: the network is none known here, or of a size that no setting gives.
+    """
+    weights = _plain(state_dict)
+    architecture = _architecture(weights)
+    network: dict[str, Any] = {"name": architecture}
+    if architecture == "unet":
+        model = _build_unet(weights, "replicate")
+        network |= {"layers": len(model.levels()), "features": model.stem.out_channels}
+        network |= {"block": "batch_norm" if _option(weights, "unet") else "rezero"}
+    elif architecture == "resnetsan":
+        network = {"name": "resnet_san", "layers": _resnet_layers(weights), "sparse": False}
+        network |= {"dual_head": _has_two_heads(weights)}
+    else:
+        network["size"] = _spnet_size(weights)
+    return [f"system.network={json.dumps(network)}"]
 
 
 def load_reference_part(name: str, state_dict: Mapping[str, Any]) -> nn.Module:
@@ -125,10 +151,18 @@ def load_reference_part(name: str, state_dict: Mapping[str, Any]) -> nn.Module:
 def from_reference(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
     """A published state dict under our names, without the unused classifier of ResNetSAN01.
 
+    Its branch of MinkowskiEngine's sparse convolutions has no form here and is left out, with a warning.
+
     Raises:
         CheckpointError: it is of no network known here.
     """
     weights = _plain(state_dict)
+    if branches := _minkowski(_tensors(state_dict)):
+        warnings.warn(
+            f"{', '.join(sorted(branches))} is left out: sparse convolutions of MinkowskiEngine cannot be "
+            "loaded; the path of the image is complete, what reads given depth has to be trained anew",
+            stacklevel=2,
+        )
     architecture = _architecture(weights)
     option = _option(weights, architecture)
     return {
@@ -186,6 +220,13 @@ def _of_model(model: nn.Module) -> tuple[Architecture, bool]:
 
 
 def _plain(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors that have a form here; see `_tensors`."""
+    weights = _tensors(content)
+    branches = _minkowski(weights)
+    return {name: value for name, value in weights.items() if name.partition(".")[0] not in branches}
+
+
+def _tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
     """Tensors under the names that the published networks give them, wrappers' prefixes cut."""
     plain: dict[str, Tensor] = {}
     for key, value in plain_state(content, *CONTAINERS).items():
@@ -193,6 +234,11 @@ def _plain(content: Mapping[str, Any]) -> dict[str, Tensor]:
             key = key.partition(".")[2]
         plain[key] = value
     return _inside(plain, _DEPTH_NET) or plain
+
+
+def _minkowski(weights: Weights) -> set[str]:
+    """Parts of a network with sparse convolutions, whose weights MinkowskiEngine calls kernel."""
+    return {name.partition(".")[0] for name in weights if name.endswith(".kernel")}
 
 
 def _architecture(weights: Weights) -> Architecture:
@@ -230,11 +276,28 @@ def _build_unet(weights: Weights, pad: Pad) -> UNet:
 
 
 def _build_spnet(weights: Weights, architecture: Architecture, pad: Pad) -> SPNet:
+    dims, depths = _spnet_form(weights)
+    return SPNet(dims, depths, variant="pacgdc" if architecture == "pacgdc" else "spnet", pad=pad)
+
+
+def _spnet_form(weights: Weights) -> tuple[list[int], list[int]]:
+    """Channels and numbers of blocks of levels 2 to 5."""
     matches = [re.match(r"encoder\.stages\.(\d+)\.(\d+)\.block\.0\.weight", key) for key in weights]
     blocks = [int(match[1]) for match in matches if match]
     dims = [_shape(weights, f"encoder.downsample_layers.{level}.1.weight")[0] for level in range(2, 6)]
-    depths = [blocks.count(level) for level in range(2, 6)]
-    return SPNet(dims, depths, variant="pacgdc" if architecture == "pacgdc" else "spnet", pad=pad)
+    return dims, [blocks.count(level) for level in range(2, 6)]
+
+
+def _spnet_size(weights: Weights) -> str:
+    dims, depths = _spnet_form(weights)
+    for size, (width, blocks) in SIZES.items():
+        if dims == [width * 2**stage for stage in range(4)] and depths == list(blocks):
+            return size
+    raise CheckpointError(
+        f"the checkpoint's network has {dims} channels and {depths} blocks, which is none of the sizes "
+        f"{', '.join(SIZES)}",
+        hint="load_reference builds any size, for predictions in Python",
+    )
 
 
 def _resnet_layers(weights: Weights) -> Any:

@@ -78,7 +78,8 @@ class G2Task(Task):
         """The terms of the loss, and the input depths of training and validation."""
         data, made = self.config.data, self.config.data.degradation
         chances = ", ".join(f"{name} {getattr(made, name):g}" for name in ("noise", "blur", "holes"))
-        given = f"given depth in training: {made.pattern}; {chances}; measured {data.measured:g}"
+        given = f"given depth in training: {made.pattern}, {chances}"
+        given += f"; measured where there is some, chance {data.measured:g}" if data.measured else ""
         return [self.losses.describe(), given, f"in validation: {', '.join(data.val_patterns)}"]
 
     def example_inputs(self) -> tuple[Tensor, ...]:
