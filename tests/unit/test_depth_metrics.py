@@ -42,6 +42,7 @@ def test_scores_by_hand() -> None:
     assert scores["log10"] == pytest.approx((math.log10(2) + math.log10(1.25)) / 2)
     assert scores["irmse"] == pytest.approx(math.sqrt((500**2 + 50**2) / 2))
     assert scores["imae"] == pytest.approx(275)
+    assert one([-1.0, 2.0], [2.0, 2.0])["imae"] == pytest.approx(250)  # inverse depth 0 for the first
 
 
 def test_thresholds_are_strict() -> None:

@@ -25,6 +25,7 @@ _DELTAS = {
     "delta_1.10": 1.10,
 }
 _PER_KM = 1000.0
+_SMALLEST_TO_INVERT_M = 1e-4  # predictions up to this have inverse depth 0, lest one pixel make up the mean
 # shares of the rows and of the columns that count: Garg's and Eigen's for KITTI, Eigen's for NYUv2
 CROPS = {
     "garg": ((0.40810811, 0.99189189), (0.03594771, 0.96405229)),
@@ -47,7 +48,7 @@ def pixel_sums(pred: Tensor, gt: Tensor, *, smallest: float | None = SMALLEST_DE
         pred: (B, 1, H, W) metres.
         gt: (B, 1, H, W) metres, 0 where unknown.
         smallest: predictions are raised to this depth first, as a negative one would count as a delta hit;
-            None leaves them.
+            None leaves them. Inverse depths are those of the prediction itself, 0 where that is not above 0.
 
     Returns:
         Name -> (B,) float64; "count" is the number of pixels.
@@ -55,11 +56,12 @@ def pixel_sums(pred: Tensor, gt: Tensor, *, smallest: float | None = SMALLEST_DE
     known = gt > 0
     pred, gt = pred.double(), torch.where(known, gt, 1.0).double()
     pred = torch.where(known, pred, 1.0)  # the rest must not matter, even where it is not finite
+    found = pred > _SMALLEST_TO_INVERT_M
+    inverse = torch.where(found, _PER_KM / torch.where(found, pred, 1.0), 0.0) - _PER_KM / gt
     if smallest is not None:
         pred = pred.clamp(min=smallest)
     error = pred - gt
     log_error = pred.log() - gt.log()
-    inverse = _PER_KM / pred - _PER_KM / gt
     ratio = torch.maximum(pred / gt, gt / pred)
     terms = {
         "count": torch.ones_like(error),
