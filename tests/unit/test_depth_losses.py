@@ -15,10 +15,12 @@ from omma.core.depth_losses import (
     dual_head_losses,
     gradient_loss,
     mean_and_deviation,
+    relative_error_loss,
     relative_losses,
     scale_and_shift,
     silog_loss,
     split_depth,
+    square_loss,
     ssi_loss,
     standardize,
     trimmed_loss,
@@ -47,6 +49,8 @@ ALL = {
     "ssi": ssi_loss,
     "trimmed": trimmed_loss,
     "berhu": berhu_loss,
+    "square": square_loss,
+    "relative error": relative_error_loss,
     "dual": lambda p, g, m: sum(dual_head_losses(p, p, g, m, max_depth=2.0)),
 }
 
@@ -190,6 +194,11 @@ class TestTrimmed:
 
 
 class TestBerhuAndDual:
+    def test_squares_and_shares_by_hand(self) -> None:
+        pred, gt, known = row(1.0, 5.0, 9.0), row(2.0, 4.0, 0.0), row(1, 1, 0)
+        assert float(square_loss(pred, gt, known)) == pytest.approx((1 + 1) / 2)
+        assert float(relative_error_loss(pred, gt, known)) == pytest.approx((1 / 2 + 1 / 4) / 2)
+
     def test_berhu_by_hand(self) -> None:
         pred, gt = row(0.0, 0.0, 0.0), row(1.0, 2.0, 10.0)
         everything = torch.ones_like(gt)
