@@ -16,11 +16,13 @@ from rgbd_files import scene, write, write_pairs
 from torch import Tensor
 
 from omma.commands.evaluate import _write_study
+from omma.errors import DataError
 from omma.runs.console import RunLog
 from omma.systems.g2_monodepth import studies
 from omma.systems.g2_monodepth.config import STUDY_PATTERNS, G2Config, ScoringSection
 from omma.systems.g2_monodepth.data import build
-from omma.systems.g2_monodepth.samples import MEASURED, ValidationSamples
+from omma.systems.g2_monodepth.patterns import MEASURED
+from omma.systems.g2_monodepth.samples import ValidationSamples
 from omma.systems.g2_monodepth.studies import NETWORK, StudySamples, densities, without_depth
 from omma.systems.g2_monodepth.task import G2Task
 from omma.systems.recipes import open_recipe
@@ -192,7 +194,8 @@ def test_inputs_depend_on_nothing_else(scenes: Path) -> None:
 
 def test_batch_size_does_not_count(scenes: Path) -> None:
     inputs = ["none", "uniform:5%", "full", "bottom:25%"]
-    whole, single = (rows(scenes, inputs, None, f"validate.batch_size={size}") for size in (3, 1))
+    positive = "system.network.activation=softplus"  # inverse depth near 0 would double the last digits
+    whole, single = (rows(scenes, inputs, None, positive, f"validate.batch_size={size}") for size in (3, 1))
     for key, row in whole.items():
         numbers = {name: value for name, value in row.items() if isinstance(value, float)}
         assert {name: single[key][name] for name in numbers} == pytest.approx(numbers, rel=1e-4, abs=1e-5)
@@ -215,10 +218,16 @@ def test_measured_depth_is_an_input_where_there_is_one(tmp_path: Path) -> None:
     raw[::8, ::8] = 3000
     for index in range(2):
         write(tmp_path / "val" / "raw" / f"{index:03d}.png", raw)
-    found = rows(tmp_path, ["none"], perfect)
+    found = rows(tmp_path, ["none", "none", MEASURED], perfect)
+    assert len(study(tmp_path, ["none"], perfect)["densities"]["rows"]) == len(found) == 8
     assert found[MEASURED, "constant"]["points"] == 48
     true = np.stack([np.rint(scene(index)[1] * 1000) / 1000 for index in range(2)])
     assert found[MEASURED, "constant"]["mae"] == pytest.approx(np.abs(true - 3).mean(), rel=1e-5)
+
+
+def test_measured_depth_that_is_not_there(steps: Path) -> None:
+    with pytest.raises(DataError, match=r"val/0 has no measured depth"):
+        study(steps, [MEASURED], perfect)
 
 
 def test_a_picture_without_a_given_depth_is_left_out_of_the_fillings(steps: Path) -> None:

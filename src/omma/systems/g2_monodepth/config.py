@@ -17,7 +17,7 @@ from omma.config.base import (
 )
 from omma.errors import ConfigError
 from omma.systems.g2_monodepth.layouts import Layout
-from omma.systems.g2_monodepth.patterns import parse_pattern
+from omma.systems.g2_monodepth.patterns import MEASURED, parse_pattern
 
 
 def _check_pattern(text: str) -> str:
@@ -34,7 +34,6 @@ def _check_val_pattern(text: str) -> str:
 
 Pattern = Annotated[str, AfterValidator(_check_pattern)]
 ValPattern = Annotated[str, AfterValidator(_check_val_pattern)]
-MEASURED = "measured"  # input depth that belongs to the picture
 STUDY_PATTERNS = (
     "none",
     "uniform:0.03%",
@@ -305,8 +304,10 @@ class G2Data(DataSection):
         min_length=1,
         description="input depths of the validation; measured: that of raw/",
     )
-    study_patterns: list[Pattern] = Field(
-        list(STUDY_PATTERNS), min_length=1, description="input depths of `omma eval --study densities`"
+    study_patterns: list[ValPattern] = Field(
+        list(STUDY_PATTERNS),
+        min_length=1,
+        description="input depths of `omma eval --study densities`; that of raw/ is added where there is one",
     )
     scoring: ScoringSection = ScoringSection()
     predict: PredictSection = PredictSection()

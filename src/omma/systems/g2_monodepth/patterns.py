@@ -35,6 +35,7 @@ Rng = np.random.Generator
 
 MIXTURE = "0.2*full+0.2*uniform:10%~100%+0.2*uniform:0%~10%+0.4*none"  # the reference's training
 PERCENT = "percent:0~100"  # the guide's
+MEASURED = "measured"  # not made at all: the input depth that belongs to the picture
 _NAMED = {"mixture": MIXTURE, "percent": PERCENT}
 
 FEWEST_KEY_POINTS, INSTEAD_OF_KEY_POINTS = 20, 500

@@ -28,10 +28,10 @@ from omma.systems.g2_monodepth.changes import (
 )
 from omma.systems.g2_monodepth.checks import name_factor
 from omma.systems.g2_monodepth.degrade import Degradation, draw_relocation, make_raw, only_pattern
+from omma.systems.g2_monodepth.patterns import MEASURED
 
 _LEAST_REACH = 0.002  # of max_depth: a picture all of whose depths are nearer has the wrong units
 _RULE = 20260  # of validation input: the same in every run, whatever its seed
-MEASURED = "measured"  # the pattern of input depth that belongs to the frame
 
 
 class RgbdSamples(Samples):
@@ -120,7 +120,7 @@ class TrainingSamples(RgbdSamples):
             factor = np.float32(draw_relocation(maps[0], rng))
             maps = [map_ * factor for map_ in maps]
         given = maps[1] if raw is not None else make_raw(maps[0], image, self.degradation, rng)
-        pattern = "measured" if raw is not None else self.degradation.pattern
+        pattern = MEASURED if raw is not None else self.degradation.pattern
         intrinsics = _intrinsics(frame, window, size, mirrored=mirrored)
         return _sample(frame, pattern, (image, maps[0], given), intrinsics)
 

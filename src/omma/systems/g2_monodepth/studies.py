@@ -19,10 +19,11 @@ from omma.core.meter import Meter
 from omma.data.dataset import Collate, Sample, Samples
 from omma.data.loader import Loader, to_device
 from omma.engine.evaluate import autocast
+from omma.errors import DataError
 from omma.systems.g2_monodepth.baselines import BASELINES
 from omma.systems.g2_monodepth.config import G2Config, ScoringSection
-from omma.systems.g2_monodepth.patterns import ARTEFACTS, parse_pattern
-from omma.systems.g2_monodepth.samples import MEASURED, ValidationSamples, collate
+from omma.systems.g2_monodepth.patterns import ARTEFACTS, MEASURED, parse_pattern
+from omma.systems.g2_monodepth.samples import ValidationSamples, collate
 from omma.systems.g2_monodepth.task import G2Task
 
 NETWORK, TRUE_MEDIAN = "network", "true median"
@@ -175,12 +176,13 @@ def densities(
     Inputs are the same in every run. Without given depth the network is also scored after alignment with
     the truth, and what it has to beat is the picture's true median.
 
+    Raises:
+        DataError: a picture is damaged, or lacks the measured depth that is asked for.
+
     Returns:
         study name -> table or curves, as `omma eval` writes and the report draws them.
     """
-    patterns = list(config.data.study_patterns)
-    if all(frame.raw is not None for frame in data.frames):
-        patterns.append(MEASURED)
+    patterns = _patterns(config.data.study_patterns, data)
     size = config.validation.batch_size or config.train.batch_size
     samples = StudySamples(data, patterns, config.data.scoring)
     loader = Loader(
@@ -205,6 +207,17 @@ def densities(
         task.train(was_training)
         loader.close()
     return _found(board, patterns)
+
+
+def _patterns(listed: Sequence[str], data: ValidationSamples) -> list[str]:
+    """The listed ones, each once, and measured depth where every picture has it."""
+    without = [frame.token for frame in data.frames if frame.raw is None]
+    if MEASURED in listed and without:
+        raise DataError(
+            f"data.study_patterns holds measured, but {without[0]} has no measured depth",
+            f"{len(without)} of {len(data.frames)} pictures lack it; take measured out of the list",
+        )
+    return list(dict.fromkeys([*listed, *([] if without else [MEASURED])]))
 
 
 def _alone(items: Sequence[Sample]) -> Sample:
