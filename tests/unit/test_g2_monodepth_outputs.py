@@ -43,7 +43,7 @@ def test_a_prediction_in_metres(tmp_path: Path) -> None:
     assert (found.shape, found.dtype) == ((1, 48, 64), np.float32)
     assert (found[0, 0, 0], found[0, 5, 5], found[0, -1, 0]) == (0, 5, 90)
     assert made.arrays["metric"]
-    assert made.summary.startswith("metric, 1 depths given (0.03% of the pixels); max_depth 10 m; camera")
+    assert made.summary.startswith("metric, 1 depths given (0.033 % of the pixels); max_depth 10 m; camera")
     assert found[0, 4, 3] == 5
     assert answer(batch_of(tmp_path), keep_input=True).arrays["prediction"][0, 4, 3] == 2.5
     alone = answer(batch_of(tmp_path, known=False))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ MAX_DEPTHS_M = (10.0, 20.0, 30.0, 100.0, 150.0)
 POINT_SUFFIXES = (".csv", ".txt")
 ARRAY_KEYS = ("depth", "sparse_depth", "sparse", "raw", "points")
 _HEADROOM = 1.25
-_USUAL_REACHES_M = {"a room": 10.0, "a street": 100.0}  # to guess units from
+_USUAL_REACHES_M = {"if it shows a room, ": 10.0, "if it shows a street, ": 100.0}  # to guess units from
 _UNITS_HINT = (
     "--set data.units_per_metre=1000 for millimetres, 256 for KITTI's coding, 5000 for TUM's; arrays and "
     "texts hold metres"
@@ -240,21 +240,16 @@ def _check(depth: Depth, max_depth_m: float, path: Path, *, chosen: bool) -> Non
         )
     finding = check_units([depth], max_depth_m)
     if finding.severity == "error":
-        known = depth[depth > 0]
-        fix = _guess_units(known, path) if chosen else _of_file(name_factor(known, max_depth_m), path)
-        raise DataError(f"{path}: {finding.title} ({finding.evidence})", fix or finding.fix)
+        reaches = _USUAL_REACHES_M if chosen else {"": max_depth_m}
+        guess = _guess_units(depth[depth > 0], reaches)
+        raise DataError(f"{path}: {finding.title} ({finding.evidence})", guess or finding.fix)
 
 
-def _guess_units(known_m: NDArray[np.floating], path: Path) -> str:
-    """What mistakes would explain depths that no usual max_depth fits, in a room and in a street."""
-    guesses = {place: name_factor(known_m, reach) for place, reach in _USUAL_REACHES_M.items()}
-    told = [f"if it shows {place}, {_of_file(text, path)}" for place, text in guesses.items() if text]
-    return "; ".join([*told, _UNITS_HINT])
-
-
-def _of_file(mistake: str, path: Path) -> str:
-    """A mistake with its mending; only pictures have units that can be set."""
-    return mistake if path.suffix.lower() == ".png" else mistake.partition(";")[0]
+def _guess_units(known_m: NDArray[np.floating], reaches_m: Mapping[str, float]) -> str:
+    """What mistakes would explain depths that go beyond any of these max_depths, and what to set."""
+    guesses = {place: name_factor(known_m, reach).partition(";")[0] for place, reach in reaches_m.items()}
+    told = [f"{place}{text}" for place, text in guesses.items() if text]
+    return "; ".join([*told, _UNITS_HINT]) if told else ""
 
 
 class OwnSamples(ValidationSamples):

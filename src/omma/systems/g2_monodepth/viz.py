@@ -35,7 +35,7 @@ def draw(predictions: Sequence[tuple[str, Prediction]]) -> Image:
     picture = np.ascontiguousarray(first.arrays["rgb"].transpose(1, 2, 0))
     tiles = [Tile(picture, "image")]
     if number:
-        tiles.append(_depth_tile(given, scale, f"given: {number} depths, {share:.2%} of the pixels"))
+        tiles.append(_depth_tile(given, scale, f"given: {number} depths, {100 * share:.2g} % of the pixels"))
     if (true > 0).any():
         tiles.append(_depth_tile(true, scale, "true"))
     rows = _run_rows(predictions, scale)
@@ -82,7 +82,7 @@ def _found_tile(head: str, prediction: Prediction, scale: ColourScale) -> Tile:
     found = prediction.arrays["prediction"][0]
     caption = f"{head}predicted"
     if nothing := float((found <= 0).mean()):
-        caption += f", {nothing:.1%} not above 0 (dark)"
+        caption += f", {100 * nothing:.2g} % not above 0 (dark)"
     if prediction.meta["keep_input"] and prediction.meta["given"]:
         caption += ", given depths kept"
     return _depth_tile(found, scale, caption)
