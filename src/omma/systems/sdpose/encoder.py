@@ -46,12 +46,13 @@ class EncoderLayer(nn.Module):
         Returns:
             mean over heads and keypoints, (B, N) float32, without gradient.
         """
-        tokens = self.norm1(x)
-        of_query, of_key, _ = self.qkv.weight.chunk(3)
-        query = self._split(F.linear(tokens[:, :num_keypoints], of_query)).float()
-        key = self._split(F.linear(tokens, of_key)).float()
-        scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
-        return scores.softmax(-1).mean((1, 2))[:, num_keypoints:]
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would rank many tokens alike
+            tokens = self.norm1(x.to(self.norm1.weight.dtype))
+            of_query, of_key, _ = self.qkv.weight.chunk(3)
+            query = self._split(F.linear(tokens[:, :num_keypoints], of_query)).float()
+            key = self._split(F.linear(tokens, of_key)).float()
+            scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
+            return scores.softmax(-1).mean((1, 2))[:, num_keypoints:]
 
     def _split(self, tokens: Tensor) -> Tensor:
         return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
