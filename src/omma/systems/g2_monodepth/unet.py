@@ -50,7 +50,10 @@ class ReZeroBottleneck(nn.Module):
         active = F.leaky_relu(x, SLOPE)
         residual = F.leaky_relu(self.reduce(active), SLOPE, inplace=True)
         residual = F.leaky_relu(self.spatial(residual), SLOPE, inplace=True)
-        return self.alpha * self.expand(residual) + self.shortcut(active)
+        # alpha times weights, not times the result: the same product with a map less to write and to keep
+        expand = self.expand
+        residual = F.conv2d(residual, self.alpha * expand.weight, self.alpha * expand.bias)
+        return residual.add_(self.shortcut(active))
 
 
 class BatchNormBottleneck(nn.Module):
