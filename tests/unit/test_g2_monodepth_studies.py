@@ -203,10 +203,10 @@ def test_batch_size_does_not_count(scenes: Path) -> None:
 
 def test_the_same_inputs_as_in_validation(scenes: Path) -> None:
     config = open_recipe("g2_monodepth/demo", [*TINY, f"data.root={scenes.as_posix()}"]).config
-    data, _ = build(config, "val", augment=False)
+    data, collate = build(config, "val", augment=False)
     pattern = "uniform:5% with outliers:20%"
     base = ValidationSamples(data.frames, None, patterns=["none", pattern])
-    alone = StudySamples(base, ["full", pattern], ScoringSection())
+    alone = StudySamples(base, ["full", pattern], ScoringSection(), collate)
     torch.testing.assert_close(alone[1]["samples"][1]["point"], base[3]["point"], rtol=0, atol=0)
     assert alone[1]["samples"][1]["pattern"] == base[3]["pattern"] == pattern
     assert (len(alone), alone.name(1), alone.files()) == (2, base.name(2).partition("@")[0], base.files())

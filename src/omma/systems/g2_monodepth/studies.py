@@ -23,7 +23,7 @@ from omma.errors import DataError
 from omma.systems.g2_monodepth.baselines import BASELINES
 from omma.systems.g2_monodepth.config import G2Config, ScoringSection
 from omma.systems.g2_monodepth.patterns import ARTEFACTS, MEASURED, parse_pattern
-from omma.systems.g2_monodepth.samples import ValidationSamples, collate
+from omma.systems.g2_monodepth.samples import ValidationSamples
 from omma.systems.g2_monodepth.task import G2Task
 
 NETWORK, TRUE_MEDIAN = "network", "true median"
@@ -67,10 +67,14 @@ class StudySamples(Samples):
         base: pictures with true depth.
         patterns: inputs.
         scoring: which true depths count.
+        collate: of the data set.
     """
 
-    def __init__(self, base: ValidationSamples, patterns: Sequence[str], scoring: ScoringSection) -> None:
+    def __init__(
+        self, base: ValidationSamples, patterns: Sequence[str], scoring: ScoringSection, collate: Collate
+    ) -> None:
         self.base, self.patterns, self.scoring = base, tuple(patterns), scoring
+        self.collate = collate
 
     def __len__(self) -> int:
         return len(self.base.frames)
@@ -90,7 +94,7 @@ class StudySamples(Samples):
 
     def _fill(self, sample: Sample) -> dict[str, State]:
         """Method -> states; fillings leave out a picture without a given depth."""
-        batch = collate([sample])
+        batch = self.collate([sample])
         if without_depth(sample["pattern"]):
             true = scored_depth(batch["depth"] * sample["max_depth"], **self.scoring.model_dump()).numpy()
             median = float(np.median(true[true > 0])) / float(sample["max_depth"]) if true.any() else 0.0
@@ -183,8 +187,7 @@ def densities(
         study name -> table or curves, as `omma eval` writes and the report draws them.
     """
     patterns = _patterns(config.data.study_patterns, data)
-    size = config.validation.batch_size or config.train.batch_size
-    samples = StudySamples(data, patterns, config.data.scoring)
+    samples = StudySamples(data, patterns, config.data.scoring, collate)
     loader = Loader(
         samples,
         _alone,
@@ -197,7 +200,7 @@ def densities(
     try:
         with console.progress(len(samples), label="densities") as bar:
             for done, item in enumerate(loader, 1):
-                _score_network(task, item["samples"], board, size if isinstance(size, int) else 1)
+                _score_network(task, item["samples"], collate, board)
                 for pattern, states in zip(patterns, item["baselines"], strict=True):
                     board.add(pattern, states)
                 bar.update(done)
@@ -225,12 +228,14 @@ def _alone(items: Sequence[Sample]) -> Sample:
 
 
 @torch.no_grad()
-def _score_network(task: G2Task, samples: Sequence[Sample], board: Board, batch_size: int) -> None:
+def _score_network(task: G2Task, samples: Sequence[Sample], collate: Collate, board: Board) -> None:
     """One picture with all its inputs."""
-    scoring, precision = task.config.data.scoring, task.config.train.precision
-    for first in range(0, len(samples), batch_size):
-        batch = to_device(collate(samples[first : first + batch_size]), task.device)
-        with autocast(task.device, precision):
+    config, scoring = task.config, task.config.data.scoring
+    size = config.validation.batch_size or config.train.batch_size
+    step = size if isinstance(size, int) else 1
+    for first in range(0, len(samples), step):
+        batch = to_device(collate(samples[first : first + step]), task.device)
+        with autocast(task.device, config.train.precision):
             preds = task(batch)
         for place, pattern in enumerate(batch["pattern"]):
             one = {key: value[place : place + 1] for key, value in batch.items()}
