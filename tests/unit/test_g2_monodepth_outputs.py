@@ -20,6 +20,7 @@ from omma.systems.g2_monodepth.config import PredictSection
 from omma.systems.g2_monodepth.outputs import make_files, make_prediction
 from omma.systems.g2_monodepth.own import OwnSamples, read_pair
 from omma.systems.g2_monodepth.samples import collate
+from omma.systems.g2_monodepth.sheet import enlarge_points
 
 
 def answer(batch: Mapping[str, Any], **settings: Any) -> Prediction:
@@ -109,6 +110,22 @@ def test_pictures_of_predictions(tmp_path: Path) -> None:
     broken = answer(batch_of(tmp_path))
     broken.arrays["prediction"][:] = np.nan
     assert broken.draw().shape[2] == 3
+
+
+def test_the_fewer_the_points_the_larger_their_dots() -> None:
+    areas = []
+    for step in (6, 16, 60):
+        sparse = np.full((300, 600), np.nan)
+        sparse[step // 2 :: step, step // 2 :: step] = 2.0
+        drawn = enlarge_points(sparse)
+        areas.append(np.isfinite(drawn).sum() / np.isfinite(sparse).sum())
+        assert set(np.unique(drawn[np.isfinite(drawn)])) == {2.0}
+    assert 9 <= areas[0] < areas[1] < areas[2] < 150
+    near = np.full((100, 100), np.nan)
+    near[50, 50], near[50, 51] = 5.0, 1.0
+    assert (enlarge_points(near)[50, 50:52] == 1.0).all()
+    dense = np.ones((10, 10))
+    assert enlarge_points(dense) is dense
 
 
 def test_arrays_are_saved_as_they_are(tmp_path: Path) -> None:
