@@ -41,7 +41,7 @@ def draw_inputs(samples: Sequence[Sample], *, title: str = "", width: int = 1200
 def _row(sample: Sample) -> list[Tile]:
     metres = float(sample["max_depth"])
     true, given = (sample[key][0].numpy() * metres for key in ("depth", "point"))
-    known = np.concatenate([true[true > 0], given[given > 0]])
+    known = true[true > 0] if true.any() else given[given > 0]
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, metres)
     share = 100 * float((given > 0).mean())
     return [
