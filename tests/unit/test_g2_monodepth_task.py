@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -21,6 +22,7 @@ from omma.engine.task import StepInfo
 from omma.errors import CheckpointError, ConfigError, UsageError
 from omma.runs.console import RunLog
 from omma.systems import get
+from omma.systems.g2_monodepth.changes import draw_window, jitter_colours
 from omma.systems.g2_monodepth.config import TERMS, G2System
 from omma.systems.g2_monodepth.convert import from_reference, load_reference, settings_of, to_reference
 from omma.systems.g2_monodepth.losses import RULES, Answer, DepthLosses
@@ -110,6 +112,14 @@ class TestNumbers:
         assert (str(pacgdc.train.length), str(pacgdc.schedule.warmup)) == ("100 epochs", "1 epoch")
         assert (pacgdc.train.batch_size, pacgdc.system.network.name) == (192, "pacgdc")
         assert "none" not in spnet.data.degradation.pattern
+        data, made = pacgdc.data, pacgdc.data.degradation
+        assert (data.crop_area, data.jitter, made.noise, made.blur, made.holes) == (
+            0.49,
+            0.4,
+            0.25,
+            0.25,
+            0.75,
+        )
 
     def test_finetuning_and_modern(self) -> None:
         tuned, modern = (open_recipe(f"{NAME}/{name}").config for name in ("finetune", "modern"))
@@ -139,6 +149,18 @@ def weighted_sum(task: G2Task, terms: dict[str, Tensor]) -> float:
         zip(task.train_terms, [*task.losses.weights.values(), task.losses.consistency], strict=False)
     )
     return sum(weight * float(terms[name].detach()) for name, weight in weights.items() if name in terms)
+
+
+def test_crops_and_colours_go_as_far_as_the_recipe_says() -> None:
+    areas, changes = [], []
+    image = np.full((64, 64, 3), 100, np.uint8)
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        _, _, height, width = draw_window(rng, (64, 64), (64, 64), area=0.3)
+        areas.append(height * width / 64**2)
+        changes.append(abs(float(jitter_colours(image, rng, strength=0.4).mean()) - 100))
+    assert 0.29 < min(areas) < 0.35
+    assert 35 < max(changes) < 45  # of a grey picture the contrast changes nothing
 
 
 class TestLosses:

@@ -19,8 +19,8 @@ DepthResize = Literal["auto", "bilinear", "nearest", "scatter"]
 Size = tuple[int, int]
 Window = tuple[int, int, int, int]  # top, left, height, width
 
-CROP_AREA, CROP_RATIO = (0.64, 1.0), (3 / 4, 4 / 3)
-COLOUR_RANGE, HUE_RANGE = (0.8, 1.2), (-0.1, 0.1)
+CROP_AREA, CROP_RATIO = 0.64, (3 / 4, 4 / 3)
+JITTER, HUE_RANGE = 0.2, (-0.1, 0.1)
 _FULLY_KNOWN = 0.999  # of the resized validity; exactly 1 would leave it to the last bit when shrinking
 _SPARSE = 0.5  # maps with a smaller known share lose everything between their points to bilinear resizing
 _ATTEMPTS = 10
@@ -28,19 +28,20 @@ _LEVELS = np.arange(256.0)
 _GREY = (0.299, 0.587, 0.114)
 
 
-def draw_window(rng: np.random.Generator, file_size: Size, size: Size) -> Window:
-    """A random window of `size`, and within it one of 64 to 100 % of its area and a ratio of 3/4 to 4/3.
+def draw_window(rng: np.random.Generator, file_size: Size, size: Size, *, area: float = CROP_AREA) -> Window:
+    """A random window of `size`, and within it one with a share of its area and a ratio of 3/4 to 4/3.
 
     Args:
         rng: where the draws come from.
         file_size: (H, W) of the picture, at least `size`.
         size: (H, W) of the result.
+        area: smallest such share.
     """
     top, left = (int(rng.integers(0, whole - part + 1)) for whole, part in zip(file_size, size, strict=True))
     for _ in range(_ATTEMPTS):
-        area = size[0] * size[1] * rng.uniform(*CROP_AREA)
+        pixels = size[0] * size[1] * rng.uniform(area, 1.0)
         ratio = math.exp(rng.uniform(*(math.log(bound) for bound in CROP_RATIO)))
-        height, width = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
+        height, width = round(math.sqrt(pixels / ratio)), round(math.sqrt(pixels * ratio))
         if 0 < height <= size[0] and 0 < width <= size[1]:
             inner_top = int(rng.integers(0, size[0] - height + 1))
             inner_left = int(rng.integers(0, size[1] - width + 1))
@@ -125,16 +126,19 @@ def changed_intrinsics(
     return changed
 
 
-def jitter_colours(image: Colour, rng: np.random.Generator, *, hue: bool = False) -> Colour:
-    """Brightness, contrast and saturation by factors of 0.8 to 1.2, in random order; the hue if wanted.
+def jitter_colours(
+    image: Colour, rng: np.random.Generator, *, strength: float = JITTER, hue: bool = False
+) -> Colour:
+    """Brightness, contrast and saturation by factors about 1, in random order; the hue if wanted.
 
     Args:
         image: (H, W, 3) uint8.
         rng: where the draws come from.
+        strength: how far a factor is from 1 at most.
         hue: turn the hue by up to a tenth of the circle too, as the guide does.
     """
     steps: list[Callable[[Colour, float], Colour]] = [_brighten, _set_contrast, _saturate]
-    factors = [float(rng.uniform(*COLOUR_RANGE)) for _ in steps]
+    factors = [float(rng.uniform(1 - strength, 1 + strength)) for _ in steps]
     if hue:
         steps.append(_turn_hue)
         factors.append(float(rng.uniform(*HUE_RANGE)))

@@ -295,6 +295,12 @@ class G2Data(DataSection):
     depth_resize: Literal["auto", "bilinear", "nearest", "scatter"] = Field(
         "auto", description="how depth follows a resize; auto scatters sparse truth"
     )
+    crop_area: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.64, description="smallest share of a training crop that is enlarged to its size"
+    )
+    jitter: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.2, description="largest change of brightness, contrast and saturation in training"
+    )
     hue: bool = Field(False, description="random hues in training")
     measured: Fraction = Field(
         0.0, description="chance that a measured input depth is used where there is one"

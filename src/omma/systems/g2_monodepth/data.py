@@ -48,6 +48,8 @@ def build(config: G2Config, split: str, *, augment: bool) -> tuple[RgbdSamples, 
             data.image_size,
             degradation=settings,
             depth_resize=data.depth_resize,
+            crop_area=data.crop_area,
+            jitter=data.jitter,
             hue=data.hue,
             measured=data.measured,
         )

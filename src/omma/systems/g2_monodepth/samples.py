@@ -16,6 +16,8 @@ from omma.data.formats.rgbd import Colour, Depth, DepthSource, RgbdFrame
 from omma.data.formats.rgbd_cache import CachedDepth
 from omma.errors import DataError
 from omma.systems.g2_monodepth.changes import (
+    CROP_AREA,
+    JITTER,
     DepthResize,
     Size,
     Window,
@@ -79,6 +81,8 @@ class TrainingSamples(RgbdSamples):
         size: (H, W).
         degradation: how input depth is made.
         depth_resize: see `crop_resize_depth`.
+        crop_area: smallest share of a crop that is enlarged to its size.
+        jitter: largest change of the colours.
         hue: random hues too.
         measured: chance that a frame's measured input depth is taken as it is, where it has one.
     """
@@ -90,19 +94,21 @@ class TrainingSamples(RgbdSamples):
         *,
         degradation: Degradation,
         depth_resize: DepthResize = "auto",
+        crop_area: float = CROP_AREA,
+        jitter: float = JITTER,
         hue: bool = False,
         measured: float = 1.0,
     ) -> None:
         super().__init__(frames, size)
         self.degradation, self.depth_resize = degradation, depth_resize
-        self.hue, self.measured = hue, measured
+        self.crop_area, self.jitter, self.hue, self.measured = crop_area, jitter, hue, measured
 
     def _load(self, index: int, rng: np.random.Generator) -> Sample:
         frame = self.frames[index]
         raw = frame.raw if rng.random() < self.measured else None
         image = frame.image.read()
         size = self._size(frame, image)
-        window = draw_window(rng, image.shape[:2], size)
+        window = draw_window(rng, image.shape[:2], size, area=self.crop_area)
         mirrored = bool(rng.integers(0, 2))
         if frame.depth is None:
             raise _no_depth(frame.files[0])
@@ -113,7 +119,8 @@ class TrainingSamples(RgbdSamples):
         ]
         inside = (0, 0, *window[2:])
         maps = [crop_resize_depth(depth, inside, size, self.depth_resize) for depth in depths]
-        image = jitter_colours(crop_resize_colour(image, window, size), rng, hue=self.hue)
+        image = crop_resize_colour(image, window, size)
+        image = jitter_colours(image, rng, strength=self.jitter, hue=self.hue)
         if mirrored:
             image, maps = image[:, ::-1], [map_[:, ::-1] for map_ in maps]
         if self.degradation.relocate:
