@@ -11,6 +11,7 @@ import pytest
 import timm
 import torch
 from torch import Tensor
+from torch.amp import GradScaler
 
 from omma.commands.import_ import import_reference
 from omma.commands.train import train
@@ -18,6 +19,7 @@ from omma.commands.weights import load_initial_weights, settings_of_file
 from omma.core.depth_losses import absolute_loss, relative_losses, silog_loss, ssi_loss
 from omma.engine.checkpoint import read_weights
 from omma.engine.optim import build_optimizer
+from omma.engine.state import Progress, TrainState
 from omma.engine.task import StepInfo
 from omma.errors import CheckpointError, ConfigError, UsageError
 from omma.runs.console import RunLog
@@ -29,6 +31,7 @@ from omma.systems.g2_monodepth.losses import RULES, Answer, DepthLosses
 from omma.systems.g2_monodepth.resnetsan import ResNetSAN
 from omma.systems.g2_monodepth.spnet import SIZES, SPNet
 from omma.systems.g2_monodepth.task import G2Task
+from omma.systems.g2_monodepth.training_files import read_training_file, write_training_file
 from omma.systems.g2_monodepth.unet import UNet
 from omma.systems.recipes import open_recipe
 
@@ -394,6 +397,20 @@ class TestFilesOfOthers:
         assert settings_of_file(get(NAME), file) == settings_of(torch.load(file, weights_only=True))
         with pytest.raises(UsageError, match="--init"):
             train(f"{NAME}/base", partial=True)
+
+    def test_reference_files_keep_moments_by_name_whatever_decays(self, tmp_path: Path) -> None:
+        """Groups with and without decay put the optimiser's state in another order than the parameters'."""
+        task = task_of("modern")
+        optim = task.config.optim
+        optimizer = build_optimizer(optim, task.param_groups(optim.lr, optim.weight_decay))
+        step(task)["loss"].backward()
+        optimizer.step()
+        state = TrainState(task, optimizer, None, GradScaler(enabled=False), Progress(step=1))
+        file = write_training_file(tmp_path, task, state.original_project("step"))
+        foreign = read_training_file(torch.load(file, weights_only=True), task)
+        assert len(foreign.moments) == len(list(task.parameters()))
+        for parameter, moments in zip(task.parameters(), foreign.moments, strict=True):
+            assert torch.equal(moments["exp_avg"], optimizer.state[parameter]["exp_avg"])
 
     def test_sparse_convolutions_are_left_out_aloud(self) -> None:
         model = ResNetSAN(18, sparse=False)
