@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,10 +14,19 @@ import scipy.io
 from lss_files import write_nuscenes
 from rgbd_files import REAL, real, scene, write, write_pairs
 
-from omma.data.formats import rgbd_folders, rgbd_kitti, rgbd_nuscenes, rgbd_nyu, rgbd_reference
+from omma.data.formats import (
+    rgbd_folders,
+    rgbd_ibims,
+    rgbd_kitti,
+    rgbd_nuscenes,
+    rgbd_nyu,
+    rgbd_reference,
+    rgbd_uniformat,
+)
 from omma.data.formats.nuscenes import CAMERAS
 from omma.data.formats.rgbd import KITTI, MILLIMETRES, DepthFile, ImageFile, read_intrinsics
 from omma.errors import DataError
+from omma.systems.g2_monodepth.layouts import find_layout, read_frames
 
 NYU = {"units_per_metre": 1000, "max_depth": 10}
 
@@ -248,6 +258,94 @@ def test_h5_files(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataError, match="damaged or no HDF5"):
         frame.depth.read()
+
+
+def test_ibims(tmp_path: Path) -> None:
+    image, depth = scene(0)
+    folder = tmp_path / rgbd_ibims.FOLDER
+    folder.mkdir()
+    masks = {name: np.ones(depth.shape, np.uint8) for name in ("mask_invalid", "mask_transp")}
+    masks["mask_invalid"][:4], masks["mask_transp"][:, :4] = 0, 0
+    holes = depth.astype(np.float64)
+    holes[10, 10] = np.nan
+    scipy.io.savemat(folder / "office_01.mat", {"data": {"rgb": image, "depth": holes, **masks}})
+    (folder / rgbd_ibims.NAMES).write_text("office_01\n", encoding="utf-8")
+    assert find_layout(tmp_path) == "ibims"
+    frame = pickle.loads(pickle.dumps(read_frames(tmp_path, "val")[0]))
+    np.testing.assert_array_equal(frame.image.read(), image)
+    expected = np.where((np.indices(depth.shape) >= 4).all(0), depth, 0)
+    expected[10, 10] = 0
+    np.testing.assert_array_equal(frame.depth.read(), expected)
+    assert (frame.token, frame.max_depth_m, frame.image.size()) == ("office_01", 50, depth.shape)
+    with pytest.raises(DataError, match="no split 'train'") as caught:
+        read_frames(tmp_path, "train")
+    assert "evaluation" in str(caught.value)
+    scipy.io.savemat(folder / "office_01.mat", {"data": {"rgb": image}})
+    with pytest.raises(DataError, match=r"office_01.mat: has no depth in data; it holds rgb"):
+        frame.depth.read()
+    (folder / "office_01.mat").write_bytes(b"x" * 200)
+    with pytest.raises(DataError, match="damaged or no MATLAB file"):
+        frame.image.read()
+
+
+class _Foreign:
+    """An object that no reader should build."""
+
+
+def test_uniformat(tmp_path: Path) -> None:
+    image, depth = scene(0)
+    given = np.where(np.indices(depth.shape)[1] % 9 == 0, depth, 0)
+    file = tmp_path / "set" / "000.npy"
+    file.parent.mkdir()
+    np.save(file, {"rgb": image, "dep": given, "gt": depth[None], "K": np.eye(3)}, allow_pickle=True)
+    assert find_layout(tmp_path) == "uniformat"
+    frame = pickle.loads(pickle.dumps(read_frames(tmp_path, "val", max_depth_m=10)[0]))
+    np.testing.assert_array_equal(frame.image.read(), image)
+    np.testing.assert_array_equal(frame.depth.read(), depth)
+    np.testing.assert_array_equal(frame.raw.read(), given)
+    assert (frame.token, frame.image.size()) == ("set/000", depth.shape)
+    with pytest.raises(DataError, match="largest depth is unknown"):
+        read_frames(tmp_path, "val")
+    with pytest.raises(DataError, match="no split 'train'"):
+        rgbd_uniformat.read_frames(tmp_path, "train", max_depth_m=10)
+    np.save(file, {"rgb": image}, allow_pickle=True)
+    with pytest.raises(DataError, match=r"000.npy: has no gt; it holds rgb"):
+        frame.depth.read()
+    np.save(file, {"gt": _Foreign()}, allow_pickle=True)
+    with pytest.raises(DataError, match=r"000.npy: refused: it asks for"):
+        frame.depth.read()
+
+
+def test_cameras_of_single_pictures(tmp_path: Path) -> None:
+    write_pairs(tmp_path, 2)
+    note(tmp_path)
+    file = tmp_path / "intrinsics" / "001.txt"
+    file.parent.mkdir()
+    file.write_text("60 0 32\n0 60 24\n0 0 1\n", encoding="utf-8")
+    first, second = rgbd_folders.read_frames(tmp_path, "train")
+    assert first.intrinsics is None
+    np.testing.assert_array_equal(second.intrinsics, [[60, 0, 32], [0, 60, 24], [0, 0, 1]])
+
+
+def test_camera_of_a_drive_lies_with_its_date(tmp_path: Path) -> None:
+    """The pictures beside the depths, the calibration where KITTI raw has it."""
+    write_kitti(tmp_path, "val/{drive}")
+    calibration = tmp_path / "2011_09_26" / "calib_cam_to_cam.txt"
+    calibration.parent.mkdir()
+    calibration.write_text("P_rect_02: 70 0 40 4 0 70 30 0 0 0 1 0\n", encoding="utf-8")
+    frame = rgbd_kitti.read_frames(tmp_path, "val", rows=None)[0]
+    expected = [[70, 0, 40.5], [0, 70, 30.5], [0, 0, 1]]
+    # KITTI raw's folder of the date lies beside the splits
+    np.testing.assert_array_equal(frame.intrinsics, expected)
+
+
+def test_half_a_pair(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "train", 1)
+    write_pairs(tmp_path / "val", 1)
+    note(tmp_path)
+    shutil.rmtree(tmp_path / "val" / "depth")
+    with pytest.raises(DataError, match=r"val.depth: no such folder, though there is rgb/"):
+        rgbd_folders.read_frames(tmp_path, "val")
 
 
 def test_without_h5py(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,6 +148,17 @@ class DepthFile:
         return (self.path,)
 
 
+def checked_colour(image: NDArray[Any], where: str) -> Colour:
+    """An array that has to be a picture (H, W, 3) uint8; `where` is for messages.
+
+    Raises:
+        DataError: it is none.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise DataError(f"{where}: shape {image.shape} of {image.dtype}, expected (H, W, 3) uint8")
+    return image
+
+
 def checked_depth(units: NDArray[Any], where: str, units_per_metre: float = 1.0) -> Depth:
     """Stored numbers as metres.
 

@@ -6,8 +6,6 @@ request only (`data.trust_pickle=true`); `omma prepare boxes` turns the files in
 
 from __future__ import annotations
 
-import io
-import pickle
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,16 +16,12 @@ from numpy.typing import NDArray
 from omma.core.poses import invert_rigid, transform_points
 from omma.data.formats.frame import Boxes, require, require_array
 from omma.data.formats.simbev_layout import SEMANTIC_TAGS
-from omma.data.io import read_bytes, read_json
+from omma.data.io import read_json
+from omma.data.pickles import read_pickled
 from omma.errors import DataError
 
 ASSUMED_HEIGHT_M = 1.5  # of boxes that are known from above only
 _CLASS_OF_TAG = {tag: name for name, tag in SEMANTIC_TAGS.items()}
-_ADMITTED = {
-    (f"numpy{core}.{module}", name)
-    for core in (".core", "._core")
-    for module, name in (("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))
-} | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
 
 
 def read_boxes(path: Path, global_T_ego: NDArray[np.float64] | None) -> Boxes:
@@ -89,42 +83,16 @@ def _corners_from_above(record: Any, where: str) -> NDArray[np.float64]:
     return turned + np.array([*centre, 0.0])
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Builds NumPy arrays and plain containers; anything else is refused before it is imported."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ADMITTED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return super().find_class(module, name)
-
-
 def read_pickled_records(path: Path) -> list[Any]:
     """The records of a GT_DET.bin (a pickled list, or an object array in NumPy's own format).
 
     Raises:
         DataError: the file is missing, damaged, or holds anything but arrays and plain values.
     """
-    stream = io.BytesIO(read_bytes(path))
-    try:
-        if stream.getvalue().startswith(np.lib.format.MAGIC_PREFIX):
-            _skip_header(stream)
-        value = _ArraysOnly(stream).load()
-    except pickle.UnpicklingError as error:
-        raise DataError(
-            f"{path}: refused: {error}",
-            "a box file holds arrays and plain values only; do not trust this one",
-        ) from None
-    except (EOFError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
-        raise DataError(f"{path}: damaged or no box file ({error})") from None
+    value = read_pickled(path, "box file")
     if not isinstance(value, (list, np.ndarray)):
         raise DataError(f"{path}: holds {type(value).__name__}, expected a list of boxes")
     return list(value)
-
-
-def _skip_header(stream: io.BytesIO) -> None:
-    major, _ = np.lib.format.read_magic(stream)
-    read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-    read_header(stream)
 
 
 def plain_records(records: Iterable[Any]) -> list[Any]:

@@ -1,15 +1,35 @@
-"""Where pictures and depths of a data set are: folders, NYUv2, KITTI or nuScenes."""
+"""Where pictures and depths of a data set are: folders, NYUv2, KITTI, nuScenes, or sets for evaluation."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
 
-from omma.data.formats import nuscenes, rgbd_folders, rgbd_kitti, rgbd_nuscenes, rgbd_nyu, rgbd_reference
+from omma.data.formats import (
+    nuscenes,
+    rgbd_folders,
+    rgbd_ibims,
+    rgbd_kitti,
+    rgbd_nuscenes,
+    rgbd_nyu,
+    rgbd_reference,
+    rgbd_uniformat,
+)
 from omma.data.formats.rgbd import MILLIMETRES, RgbdFrame
 from omma.errors import ConfigError, DataError
 
-Layout = Literal["auto", "folders", "nyu_folder", "reference", "nyu_mat", "nyu_h5", "kitti", "nuscenes"]
+Layout = Literal[
+    "auto",
+    "folders",
+    "nyu_folder",
+    "reference",
+    "nyu_mat",
+    "nyu_h5",
+    "kitti",
+    "nuscenes",
+    "ibims",
+    "uniformat",
+]
 
 
 def find_layout(root: Path) -> Layout:
@@ -33,11 +53,16 @@ def find_layout(root: Path) -> Layout:
     if rgbd_nyu.is_h5_layout(root):
         return "nyu_h5"
     rgbd_folders.refuse_half_pairs(root)
+    if rgbd_ibims.find_folder(root) is not None:
+        return "ibims"
+    if rgbd_uniformat.is_layout(root):
+        return "uniformat"
     raise DataError(
         f"{root}: no layout is recognised",
         f"expected rgb/ and depth/ (in a split's folder or beside {rgbd_folders.NOTE}), RGBD_Datasets/, "
         f"{rgbd_nyu.LABELLED}, "
-        "{train,val}/**/*.h5, {train,val}/DRIVE/proj_depth/groundtruth/, or nuScenes v1.0-*/ tables",
+        "{train,val}/**/*.h5, {train,val}/DRIVE/proj_depth/groundtruth/, nuScenes v1.0-*/ tables, "
+        f"{rgbd_ibims.FOLDER}/, or *.npy with rgb, dep and gt",
     )
 
 
@@ -80,4 +105,8 @@ def read_frames(
         return rgbd_nyu.read_h5_frames(root, split, **settings)
     if found == "kitti":
         return rgbd_kitti.read_frames(root, split, **settings)
+    if found == "ibims":
+        return rgbd_ibims.read_frames(root, split, **settings)
+    if found == "uniformat":
+        return rgbd_uniformat.read_frames(root, split, **settings)
     return rgbd_nuscenes.read_frames(root, split, **settings)
