@@ -121,7 +121,7 @@ class TokenHead(nn.Module):
         patches = features.unflatten(3, (-1, columns)).unflatten(2, (-1, rows))
         patches = patches.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
         visual = self.patch_to_token(patches)
-        keypoints = self.keypoint_token.expand(len(visual), -1, -1).to(visual.dtype)
+        keypoints = self.keypoint_token.expand(visual.shape[0], -1, -1).to(visual.dtype)
         return torch.cat([keypoints, visual], dim=1) + self.positions
 
 
