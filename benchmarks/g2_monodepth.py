@@ -37,6 +37,7 @@ from omma.engine.task import StepInfo
 from omma.systems.g2_monodepth.changes import draw_window
 from omma.systems.g2_monodepth.config import G2Config
 from omma.systems.g2_monodepth.data import build
+from omma.systems.g2_monodepth.losses import Answer
 from omma.systems.g2_monodepth.prepare import rgbd_cache
 from omma.systems.g2_monodepth.samples import TrainingSamples
 from omma.systems.g2_monodepth.task import G2Task
@@ -182,14 +183,17 @@ class PlainLoss(nn.Module):
     def forward(self, pred: Tensor, gt: Tensor) -> Tensor:
         mask = (gt != 0).float()
         count = mask.sum() + 1e-6
-        adepth = (mask * (pred - gt).abs()).sum() / count
-        residual = mask * (self.standardized(pred, mask) - self.standardized(gt, mask))
+        adepth = self.residual(pred, gt, mask).abs().sum() / count
+        residual = self.residual(self.standardized(pred, mask), self.standardized(gt, mask), mask)
         gradient = residual.new_zeros(())
         for scale in range(4):
             coarse = F.interpolate(residual, scale_factor=1 / 2**scale, mode="nearest")
             for kernel in self.kernels:
                 gradient = gradient + F.conv2d(coarse, kernel[None]).abs().sum()
         return adepth + residual.abs().sum() / count + 0.5 * gradient / count
+
+    def residual(self, pred: Tensor, gt: Tensor, mask: Tensor) -> Tensor:
+        return mask * pred + (1 - mask) * gt - gt
 
     def standardized(self, depth: Tensor, mask: Tensor) -> Tensor:
         number = mask.sum((1, 2, 3), keepdim=True).clamp(min=1e-6)
@@ -221,8 +225,6 @@ def loss(options: argparse.Namespace) -> tuple[list[str], list[Row]]:
 
 
 def losses_of(task: G2Task, pred: Tensor, batch: dict[str, Any]) -> Tensor:
-    from omma.systems.g2_monodepth.losses import Answer
-
     return task.losses([Answer(pred)], batch)["loss"]
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from omma.core.losses import at_least_float32
+from omma.core.sobel import sobel_sums
 
 EPS = 1e-6
 Averaging = Literal["pooled", "per_image"]
@@ -31,12 +32,8 @@ def mean_and_deviation(depth: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         both (B, 1, 1, 1); the deviation has 1e-6 added, so that a constant map can be divided by it.
     """
-    mask = mask.bool()
-    depth = torch.where(mask, at_least_float32(depth), 0.0)
-    count = mask.sum((1, 2, 3), keepdim=True).clamp(min=1)
-    mean = depth.sum((1, 2, 3), keepdim=True) / count
-    deviation = torch.where(mask, (depth - mean).abs(), 0.0).sum((1, 2, 3), keepdim=True) / count
-    return mean, deviation + EPS
+    depth = torch.where(mask.bool(), at_least_float32(depth), 0.0)
+    return _moments(depth, mask.to(depth.dtype), _counts(mask.bool()))
 
 
 def standardize(depth: Tensor, mask: Tensor) -> Tensor:
@@ -61,8 +58,9 @@ def absolute_loss(pred: Tensor, gt: Tensor, mask: Tensor, *, averaging: Averagin
         mask: same shape.
         averaging: "pooled": over all pixels of the batch; "per_image": of each image, then of the images.
     """
-    pred, gt, mask = _counted(pred, gt, mask)
-    return _mean((pred - gt).abs(), mask, averaging)
+    mask = mask.bool()
+    error = torch.where(mask, at_least_float32(pred) - at_least_float32(gt), 0.0).abs()
+    return _over_count(error.sum((1, 2, 3)), _counts(mask), averaging)
 
 
 def relative_losses(
@@ -89,18 +87,15 @@ def relative_losses(
         mean_scales: mean over the scales instead of the sum.
     """
     pred, gt, mask = _counted(pred, gt, mask)
-    pred, gt = standardize(pred, mask), standardize(gt, mask)
-    gradient = gradient_loss(
-        pred,
-        gt,
-        mask,
-        scales=scales,
-        operator=operator,
-        edge_mask=edge_mask,
-        averaging=averaging,
-        mean_scales=mean_scales,
-    )
-    return absolute_loss(pred, gt, mask, averaging=averaging), gradient
+    counts, known = _counts(mask), mask.to(pred.dtype)  # all is finite now, and products are the faster masks
+    standard = []
+    for depth in (pred, gt):
+        mean, deviation = _moments(depth, known, counts)
+        standard.append((depth - mean) / deviation)
+    residual = (standard[0] - standard[1]) * known
+    sums, used = _gradient_sums(residual, mask, scales=scales, operator=operator, edge_mask=edge_mask)
+    gradient = _over_count(sums / (used if mean_scales else 1), counts, averaging)
+    return _over_count(residual.abs().sum((1, 2, 3)), counts, averaging), gradient
 
 
 def gradient_loss(
@@ -130,22 +125,32 @@ def gradient_loss(
         averaging: as for `absolute_loss`.
         mean_scales: mean over the scales instead of the sum.
     """
-    pred, gt, mask = _counted(pred, gt, mask)
-    residual = pred - gt
+    mask = mask.bool()
+    residual = torch.where(mask, at_least_float32(pred) - at_least_float32(gt), 0.0)
+    sums, used = _gradient_sums(residual, mask, scales=scales, operator=operator, edge_mask=edge_mask)
+    return _over_count(sums / (used if mean_scales else 1), _counts(mask), averaging)
+
+
+def _gradient_sums(
+    residual: Tensor, mask: Tensor, *, scales: int, operator: Operator, edge_mask: EdgeMask
+) -> tuple[Tensor, int]:
+    """Each image's sum of absolute gradients, (B,), and the number of scales that it is of, at least 1."""
     sums = []
     for scale in range(scales):
-        coarse, known = (subsample(values, 2**scale) for values in (residual, mask))
+        coarse = subsample(residual, 2**scale)
         if min(coarse.shape[-2:]) < 3:
             break
+        if operator == "sobel" and edge_mask == "none":
+            sums.append(sobel_sums(coarse))
+            continue
         along_x, along_y = _gradients(coarse, operator)
         if edge_mask == "erode":
-            known_x, known_y = _known_gradients(known, operator)
+            known_x, known_y = _known_gradients(subsample(mask, 2**scale), operator)
             along_x, along_y = torch.where(known_x, along_x, 0.0), torch.where(known_y, along_y, 0.0)
         sums.append(along_x.abs().sum((1, 2, 3)) + along_y.abs().sum((1, 2, 3)))
     if not sums:
-        return residual.sum() * 0.0
-    total = torch.stack(sums).sum(0) / (len(sums) if mean_scales else 1)
-    return _over_count(total, mask, averaging)
+        return residual.sum((1, 2, 3)) * 0.0, 1
+    return torch.stack(sums).sum(0), len(sums)
 
 
 def subsample(values: Tensor, factor: int) -> Tensor:
@@ -353,13 +358,25 @@ def _counted(pred: Tensor, gt: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Te
     return pred, gt, mask
 
 
+def _counts(mask: Tensor) -> Tensor:
+    """Known pixels of each image, (B,)."""
+    return mask.sum((1, 2, 3))
+
+
+def _moments(depth: Tensor, known: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """As `mean_and_deviation`, of a map that is 0 where `known`, a map too, is 0 and not 1."""
+    count = counts.view(-1, 1, 1, 1).clamp(min=1)
+    mean = depth.sum((1, 2, 3), keepdim=True) / count
+    deviation = ((depth - mean).abs() * known).sum((1, 2, 3), keepdim=True) / count
+    return mean, deviation + EPS
+
+
 def _mean(values: Tensor, mask: Tensor, averaging: Averaging = "pooled") -> Tensor:
-    return _over_count(torch.where(mask, values, 0.0).sum((1, 2, 3)), mask, averaging)
+    return _over_count(torch.where(mask, values, 0.0).sum((1, 2, 3)), _counts(mask), averaging)
 
 
-def _over_count(sums: Tensor, mask: Tensor, averaging: Averaging) -> Tensor:
+def _over_count(sums: Tensor, counts: Tensor, averaging: Averaging) -> Tensor:
     """Scalar of each image's sum, (B,): over the pixels of all, or of each, images without any left out."""
-    counts = mask.sum((1, 2, 3))
     if averaging == "pooled":
         return sums.sum() / (counts.sum() + EPS)
     return (sums / counts.clamp(min=1)).sum() / (counts > 0).sum().clamp(min=1)
