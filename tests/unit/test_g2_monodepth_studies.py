@@ -233,6 +233,7 @@ def test_measured_depth_that_is_not_there(steps: Path) -> None:
 def test_a_picture_without_a_given_depth_is_left_out_of_the_fillings(steps: Path) -> None:
     found = rows(steps, ["uniform:0"], perfect)
     assert list(found) == [("uniform:0", NETWORK)]
+    assert found["uniform:0", NETWORK]["srmse"] is None
 
 
 def test_long_studies_say_how_long(

@@ -234,7 +234,7 @@ def _scale_dots(axes: Axes, values: np.ndarray) -> float:
     """Scale the x axis; where it begins if it is logarithmic, else below all values."""
     known = values[np.isfinite(values)]
     above = known[known > 0]
-    if not len(above) or known.min() < 0 or above.max() < 30 * above.min():
+    if not len(above) or known.min() < 0 or above.max() < 10 * above.min():
         return -np.inf
     left = above.min() / 1.5
     axes.set_xscale("log")

@@ -29,10 +29,8 @@ from omma.systems.g2_monodepth.task import G2Task
 NETWORK, TRUE_MEDIAN = "network", "true median"
 ALIGNED = {"network, median scaled": scale_to_median, "network, scale and shift": fit_scale_and_shift}
 METHODS = (NETWORK, *BASELINES, *ALIGNED, TRUE_MEDIAN)
-SHOWN = (
-    *("input", "method", "points", "rmse", "mae", "abs_rel", "irmse", "delta1", "delta_1.05"),
-    *("srmse", "oe"),
-)
+RELATIVE = ("srmse", "oe")  # the paper's scores without given depth
+SHOWN = ("input", "method", "points", "rmse", "mae", "abs_rel", "irmse", "delta1", "delta_1.05", *RELATIVE)
 _TIMED, _LONG_S = 3, 60.0  # images before the rest is estimated; seconds that are worth a line
 
 State = dict[str, dict[str, Any]]
@@ -158,18 +156,23 @@ class Board:
 
     def rows(self) -> list[dict[str, Any]]:
         """A row for each input and method that has scores; empty cells where a score is for another input."""
-        rows = []
-        for pattern, points in self._points.items():
-            for method in METHODS:
-                if (pattern, method) not in self._states:
-                    continue
-                depth = self.scores([pattern], method, "depth")
-                more = self.scores([pattern], method, "paper") | self.scores([pattern], method, "distance")
-                row = {"input": pattern, "method": method, "images": int(depth["images"])}
-                row["points"] = round(np.mean(points))
-                values = {name: depth[name] for name in (*SEVEN, *MORE)} | more
-                rows.append(row | {name: _empty_if_nan(value) for name, value in values.items()})
-        return rows
+        return [
+            self._row(pattern, method)
+            for pattern in self._points
+            for method in METHODS
+            if (pattern, method) in self._states
+        ]
+
+    def _row(self, pattern: str, method: str) -> dict[str, Any]:
+        depth = self.scores([pattern], method, "depth")
+        paper = self.scores([pattern], method, "paper")
+        relative = without_depth(pattern)  # of a sparse input too, a small picture may be given no depth
+        paper |= {name: math.nan for name in PaperMeter.names if (name in RELATIVE) != relative}
+        row = {"input": pattern, "method": method, "images": int(depth["images"])}
+        row["points"] = round(np.mean(self._points[pattern]))
+        values = {name: depth[name] for name in (*SEVEN, *MORE)} | paper
+        values |= self.scores([pattern], method, "distance")
+        return row | {name: _empty_if_nan(value) for name, value in values.items()}
 
 
 def densities(
