@@ -22,7 +22,7 @@ from omma.systems.g2_monodepth import doctor
 from omma.systems.g2_monodepth.config import G2Config
 from omma.systems.g2_monodepth.data import build
 from omma.systems.g2_monodepth.diagnose import run
-from omma.systems.g2_monodepth.prediction_checks import Seen
+from omma.systems.g2_monodepth.prediction_checks import Seen, loss_balance
 from omma.systems.g2_monodepth.task import G2Task
 from omma.systems.recipes import open_recipe
 
@@ -306,6 +306,14 @@ def test_a_gradient_term_that_drowns_the_others() -> None:
     seen = Seen(weights={"adepth": 1.0, "rgrad": 0.5})
     seen.terms |= {"adepth": [0.1], "rgrad": [2.0]}
     assert seen.loss_shares() == pytest.approx({"adepth": 1 / 11, "rgrad": 10 / 11})
+    drowned = loss_balance(seen, "r")
+    assert drowned is not None
+    assert drowned.title == "the gradient term is 91% of the loss"
+    assert "system.loss.gradient" in drowned.fix
+    seen.terms["rgrad"] = [0.2]
+    balanced = loss_balance(seen, "r")
+    assert balanced is not None
+    assert balanced.severity == "ok"
 
 
 def test_flags_of_the_guide() -> None:
