@@ -5,16 +5,22 @@ Spec sections 2 (R19 to R21) and 8. Epochs in the guide's files count from 0.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from omma.engine.adopt import ForeignTraining
 from omma.engine.checkpoint import TrainingState
+from omma.engine.foreign import (
+    require_all_weights,
+    to_our_order,
+    to_their_order,
+    trainable,
+    without_buffers,
+    write_file,
+)
 from omma.engine.task import Task
 from omma.errors import CheckpointError
 from omma.systems.g2_monodepth.convert import CONTAINERS, from_reference, published_name, reference_state
@@ -22,7 +28,6 @@ from omma.systems.g2_monodepth.keys import CLASSIFIER
 
 BEST, FINAL = "checkpoint_best.pth", "checkpoint_final.pth"
 _OPTIMIZERS = ("optimizer_state_dict", "optimizer", "optimizer_states")  # the guide's, official, Lightning's
-_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def write_training_file(folder: Path, task: Task, state: TrainingState) -> Path:
@@ -37,7 +42,9 @@ def write_training_file(folder: Path, task: Task, state: TrainingState) -> Path:
         the file: checkpoint_epoch<last finished epoch>.pth, checkpoint_best.pth or checkpoint_final.pth.
     """
     weights = reference_state(task.model)
-    optimizer = _to_their_order(state.optimizer, weights, task)
+    parameters = without_buffers(list(weights))
+    indices = _their_indices(parameters, task)
+    optimizer = to_their_order(state.optimizer, indices, len(parameters), task)
     epoch = state.epoch - 1
     rates = [float(group["lr"]) for group in optimizer["param_groups"]]
     content = {
@@ -53,10 +60,8 @@ def write_training_file(folder: Path, task: Task, state: TrainingState) -> Path:
         "step": state.step,
     }
     names = {"best": BEST, "final": FINAL}
-    file = folder / names.get(state.kind, f"checkpoint_epoch{max(epoch, 0):03d}.pth")
-    unfinished = file.with_name(f".{file.name}.tmp")
-    torch.save(content, unfinished)
-    os.replace(unfinished, file)  # noqa: PTH105  replaces on Windows too
+    name = names.get(state.kind, f"checkpoint_epoch{max(epoch, 0):03d}.pth")
+    file = write_file(folder / name, content)
     for old in sorted(folder.glob("checkpoint_epoch*.pth"))[: -task.config.save.keep_last]:
         old.unlink()
     return file
@@ -82,13 +87,9 @@ def read_training_file(content: Mapping[str, Any], task: Task) -> ForeignTrainin
             "--init FILE starts a new training from its weights",
         )
     weights = from_reference(content)
-    missing = [name for name in task.model.state_dict() if name not in weights]
-    if missing:
-        raise CheckpointError(
-            f"the file has no weights for {len(missing)} tensors of this network, first {missing[0]}",
-            "give the recipe that it was trained with",
-        )
-    return ForeignTraining(weights, _moments(content, optimizer["state"], task), step)
+    require_all_weights(weights, task)
+    indices = _their_indices(_parameter_names(content, task.model), task)
+    return ForeignTraining(weights, to_our_order(optimizer["state"], indices, task), step)
 
 
 def _step(content: Mapping[str, Any], moments: Mapping[int, Mapping[str, Any]]) -> int | None:
@@ -100,41 +101,10 @@ def _step(content: Mapping[str, Any], moments: Mapping[int, Mapping[str, Any]]) 
     return max(counts, default=None)
 
 
-def _trainable(task: Task) -> dict[str, Tensor]:
-    """Parameters of the network under our names, in the optimiser's order."""
-    return {name.removeprefix("model."): p for name, p in task.named_parameters() if p.requires_grad}
-
-
 def _their_indices(names: list[str], task: Task) -> list[int]:
     """For each of our trainable parameters, its number among the original network's parameters."""
     number = {name: index for index, name in enumerate(names)}
-    return [number[published_name(task.model, name)] for name in _trainable(task)]
-
-
-def _to_their_order(
-    optimizer: Mapping[str, Any], weights: Mapping[str, Tensor], task: Task
-) -> dict[str, Any]:
-    """The optimiser's state under the original network's parameter numbers, in one group as there."""
-    names = [name for name in weights if not name.endswith(_BUFFERS)]
-    indices = _their_indices(names, task)
-    state = {indices[ours]: moments for ours, moments in optimizer["state"].items()}
-    group = {**optimizer["param_groups"][0], "params": list(range(len(names)))}
-    group.pop("initial_lr", None)
-    return {"state": state, "param_groups": [group]}
-
-
-def _moments(
-    content: Mapping[str, Any], saved: Mapping[int, Mapping[str, Tensor]], task: Task
-) -> list[dict[str, Tensor]]:
-    """The optimiser's state for each of our parameters; empty unless it is there for all of them."""
-    indices = _their_indices(_parameter_names(content, task.model), task)
-    moments = []
-    for index, parameter in zip(indices, _trainable(task).values(), strict=True):
-        of_parameter = dict(saved.get(index, {}))
-        if "exp_avg" not in of_parameter or of_parameter["exp_avg"].shape != parameter.shape:
-            return []
-        moments.append(of_parameter)
-    return moments
+    return [number[published_name(task.model, name)] for name in trainable(task)]
 
 
 def _parameter_names(content: Mapping[str, Any], model: nn.Module) -> list[str]:
@@ -142,4 +112,4 @@ def _parameter_names(content: Mapping[str, Any], model: nn.Module) -> list[str]:
     stored = next(content[key] for key in CONTAINERS if key in content)
     ours = iter(from_reference({key: value for key, value in stored.items() if CLASSIFIER not in key}))
     names = [key if CLASSIFIER in key else published_name(model, next(ours)) for key in stored]
-    return [name for name in names if not name.endswith(_BUFFERS)]
+    return without_buffers(names)
