@@ -143,16 +143,21 @@ class TestNetwork:
         linear = [module for module in model.head.modules() if isinstance(module, nn.Linear)]
         assert not any(module.bias.any() for module in linear if module.bias is not None)
 
-    def test_recomputed_activations_change_nothing(self) -> None:
+    @pytest.mark.parametrize(
+        ("backbone", "blocks"),
+        [({"name": "stemnet"}, 4), ({"name": "hrnet_w32", "pretrained": "none"}, 9)],
+        ids=["stemnet", "hrnet"],
+    )
+    def test_recomputed_activations_change_nothing(self, backbone: dict[str, Any], blocks: int) -> None:
         gradients = []
         for recompute in (False, True):
-            model = small().train()
+            model = small(backbone=backbone).train()
             if recompute:
                 recompute_activations(SimpleNamespace(checkpoint_blocks=model.checkpoint_blocks))
             cycles = model.forward_cycles(image(), cycles=2, attention=True)
             sum(cycle.heatmaps.square().mean() for cycle in cycles).backward()
             gradients.append([parameter.grad for parameter in model.parameters()])
-        assert len(model.checkpoint_blocks()) == 4 + 2
+        assert len(model.checkpoint_blocks()) == blocks + 2
         for one, other in zip(*gradients, strict=True):
             torch.testing.assert_close(one, other)
 
