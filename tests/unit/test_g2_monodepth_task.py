@@ -218,6 +218,25 @@ class TestLosses:
         torch.testing.assert_close(found[0]["silog"], silog_loss(pred_m, gt_m, known))
         torch.testing.assert_close(found[0]["ssi"], ssi_loss(1 / pred_m, 1 / gt_m, known))
 
+    def test_packnets_values(self) -> None:
+        """Metres in the batch as parts of another maximal depth give the reference's totals."""
+        file = Path(__file__).parents[1] / "parity" / "g2_monodepth" / "ours_losses.npz"
+        arrays = {name: torch.from_numpy(value) for name, value in np.load(file).items()}
+        batch = {name: arrays["gt"] / 20 for name in ("depth", "point")} | {
+            "max_depth": torch.full((2,), 20.0)
+        }
+        dual = {"network": {"name": "resnet_san", "dual_head": True}, "loss": {"name": "dual_head"}}
+        integer, fractional = arrays["dual.integer"], arrays["dual.fractional"]
+        answer = Answer((15 * integer + fractional) / 20, (integer, fractional))
+        terms = DepthLosses(G2System.model_validate(dual))([answer], batch, torch.zeros(()))
+        assert float(terms["loss"]) == pytest.approx(float(arrays["dual.loss"]), rel=1e-5)
+        single = {"network": {"name": "resnet_san"}, "loss": {"name": "ssi_silog"}}
+        terms = DepthLosses(G2System.model_validate(single))(
+            [Answer(arrays["pred"] / 20)], batch, torch.zeros(())
+        )
+        expected = float(arrays["ssi_silog_gw0.0.silog_component"])
+        assert float(terms["silog"]) == pytest.approx(expected, rel=1e-5)
+
     @pytest.mark.parametrize("mask", ["gt", "raw", "raw_and_gt"])
     def test_g2_and_its_masks(self, mask: str) -> None:
         task = task_of("demo", f"system.loss.absolute_mask={mask}")
@@ -307,6 +326,7 @@ class TestResNetSAN:
         with torch.no_grad():
             torch.testing.assert_close(task(batch) * 10, task(other) * 20)
             assert task(batch).min() * 10 >= 0.5
+        assert "resnet_san answers 0.5 to 15 m" in task.describe()[-1]
 
     def test_both_passes_and_all_scales_are_trained(self) -> None:
         """Without depth in the batch both passes are one; with it, the sparse branch learns too."""

@@ -80,7 +80,12 @@ class G2Task(Task):
         chances = ", ".join(f"{name} {getattr(made, name):g}" for name in ("noise", "blur", "holes"))
         given = f"given depth in training: {made.pattern}, {chances}"
         given += f"; measured where there is some, chance {data.measured:g}" if data.measured else ""
-        return [self.losses.describe(), given, f"in validation: {', '.join(data.val_patterns)}"]
+        lines = [self.losses.describe(), given, f"in validation: {', '.join(data.val_patterns)}"]
+        network = self.config.system.network
+        if isinstance(self.model, ResNetSAN):
+            span = f"{network.min_depth:g} to {network.max_depth:g} m"
+            lines.append(f"{network.name} answers {span}, whatever the data's max_depth is")
+        return lines
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Image (1, 3, H, W) in [0, 1], given depth in the network's unit and its mask (1, 1, H, W)."""
