@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from rgbd_files import scene, write, write_pairs
+from torchvision.transforms.v2 import functional as F
 
 from omma.commands.prepare import run_prepare
 from omma.data.fingerprint import fingerprint
@@ -18,7 +19,7 @@ from omma.data.formats.rgbd import RgbdFrame
 from omma.data.formats.rgbd_cache import CachedDepth, open_cache, write_cache
 from omma.data.loader import Loader
 from omma.errors import DataError, UsageError
-from omma.systems.g2_monodepth import prepare
+from omma.systems.g2_monodepth import changes, prepare
 from omma.systems.g2_monodepth.config import G2Config
 from omma.systems.g2_monodepth.data import build
 from omma.systems.g2_monodepth.layouts import read_frames
@@ -232,3 +233,27 @@ def test_frames_of_equal_names_in_other_letters(root: Path, out: Path) -> None:
     for plain, cached in zip(frames, open_cache(frames, root, out), strict=True):
         np.testing.assert_array_equal(cached.image.read(), plain.image.read())
         assert cached.image.size() == plain.image.size()
+
+
+@pytest.mark.parametrize("factor", [0.8, 0.97, 1.2])
+def test_fast_colours_are_those_of_torchvision(factor: float) -> None:
+    image = scene(0)[0]
+    planes = torch.from_numpy(image).permute(2, 0, 1)
+    for ours, theirs in (
+        (changes._brighten, F.adjust_brightness),
+        (changes._set_contrast, F.adjust_contrast),
+        (changes._saturate, F.adjust_saturation),
+    ):
+        expected = theirs(planes, factor).permute(1, 2, 0).numpy().astype(int)
+        difference = np.abs(ours(image, factor) - expected)
+        assert difference.max() <= 1  # one level: theirs cuts off what ours rounds
+        assert (expected != image).mean() > 0.5
+
+
+def test_enlarged_depth_is_that_of_torchvision() -> None:
+    depth = np.where(np.random.default_rng(0).random((50, 61)) < 0.02, 0, scene(0, (50, 61))[1])
+    resized = changes.crop_resize_depth(depth.astype(np.float32), (0, 0, 50, 61), (64, 80))
+    planes = torch.from_numpy(np.stack([depth, depth > 0]).astype(np.float32))
+    expected, known = F.resize(planes, [64, 80], antialias=True).numpy()
+    np.testing.assert_allclose(resized, np.where(known > 0.999, expected, 0), atol=2e-5)
+    assert 0.5 < (resized > 0).mean() < 1
