@@ -236,6 +236,22 @@ def test_joints_of_processes_add_up(root: Path) -> None:
     assert (joined.peak_histogram() == whole.peak_histogram()).all()
 
 
+@pytest.mark.parametrize(("encoding", "method"), [("unbiased", "unbiased"), ("udp", "udp")])
+def test_drawn_joints_come_back_to_their_photo(root: Path, encoding: str, method: str) -> None:
+    settings = {"image_size": [256, 192], "target": {"encoding": encoding}}
+    samples, collate = data.build(files.config(root, data=settings), "val", augment=False)
+    batch = collate([samples[index] for index in range(3)])
+    target = encode(batch["joints"], batch["visible"], (64, 48), encoding=encoding)[0]
+    coords, scores = decode(target, method=method)
+    found = to_image(coords, batch["center"], batch["scale"], (64, 48), udp=encoding == "udp")
+    meter = JointMeter(udp=encoding == "udp")
+    meter.update(found, scores, batch)
+    assert meter.compute()["error_px"] < 0.05
+    truth = read_ground_truth(batch["annotations"])
+    places = truth.joints[truth.rows(batch["annotation_id"].numpy())]
+    assert np.abs(found.numpy() - places[..., :2])[places[..., 2] > 0].max() < 0.3
+
+
 def test_a_detectors_boxes_have_no_joints(root: Path) -> None:
     files.write_json(root / "boxes.json", [files.detection(7, (60, 10, 50, 100), 0.5)])
     meter = joints_of(batches(root, boxes="boxes.json"))

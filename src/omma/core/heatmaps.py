@@ -6,12 +6,12 @@ are, for all joints of a batch at once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from omma.core.keypoints import FLIP_PAIRS, mirrored_order
@@ -22,7 +22,7 @@ Decoding = Literal["unbiased", "default", "none", "udp", "megvii"]
 _DRAWN = 0.5  # a joint of less weight keeps it, but its map stays empty
 _PATCH_SIGMAS = 3
 _FULL_SCALE = 255.0  # peak of a megvii target
-_BLUR_SIGMA, _BLUR_RADIUS = 2.0, 5  # of decoding; an 11 x 11 kernel
+_BLUR_SIGMA = 2.0  # of decoding; an 11 x 11 kernel
 _SMALLEST = 1e-10
 _UDP_RANGE = (1e-3, 50.0)
 _EPS = torch.finfo(torch.float32).eps
@@ -106,22 +106,25 @@ def _blurred_cells(cells: Tensor, size: tuple[int, int], sigma: float) -> tuple[
     parts = []
     for place, length in enumerate((size[1], size[0])):
         index = cells[..., place].clamp(0, length - 1)
-        spread = _blur_matrix(length, sigma).to(cells.device)[index]
+        spread = _blur_matrix(length, sigma, reflect=True).to(cells.device)[index]
         parts.append(spread / spread.gather(-1, index[..., None]))
     return _FULL_SCALE * parts[1][..., :, None] * parts[0][..., None, :], inside
 
 
 @lru_cache(maxsize=8)
-def _blur_matrix(length: int, sigma: float) -> Tensor:
-    """Row i is what blurring a line with a one at i gives; borders reflect without repeating the edge."""
-    radius = round((sigma - 0.8) / 0.3) + 1  # the kernel whose usual sigma this is
+def _blur_matrix(length: int, sigma: float, *, reflect: bool) -> Tensor:
+    """Row i is what blurring a line with a one at i gives; outside lies its mirror image, or 0."""
+    radius = round((sigma - 0.8) / 0.3) + 1  # of the kernel whose usual sigma this is
     kernel = _kernel(sigma, radius)
     matrix = torch.zeros(length, length)
     for output in range(length):
         for offset in range(-radius, radius + 1):
-            source = abs(output + offset)
-            source = 2 * (length - 1) - source if source >= length else source
-            matrix[source, output] += kernel[offset + radius]
+            source = output + offset
+            if reflect:
+                source = abs(source)
+                source = 2 * (length - 1) - source if source >= length else source
+            if 0 <= source < length:
+                matrix[source, output] += kernel[offset + radius]
     return matrix
 
 
@@ -160,16 +163,11 @@ def decode(
         moved = _quarter_step(maps, coords)
         return torch.where(_interior(maps, coords, 1), moved + 0.5, moved), scores / _FULL_SCALE + 0.5
     if method == "unbiased":
-        logarithms = _blurred_to_peaks(maps).clamp(min=_SMALLEST).log()
-        step = _newton_step(logarithms, coords, spacing=2)
+        step = _newton_step(_blurred_to_peaks(maps), coords, (_SMALLEST, math.inf), spacing=2)
         return _moved(coords, step, _interior(maps, coords, 2), largest_step), scores
     if method == "udp":
-        logarithms = _blur(maps, reflect=True).clamp(*_UDP_RANGE).log()
-        padded = F.pad(logarithms, (1, 1, 1, 1), mode="replicate")
-        step = _newton_step(padded, coords + 1, spacing=1)
-        return _moved(
-            coords, step, torch.ones_like(scores, dtype=torch.bool)[..., None], largest_step
-        ), scores
+        step = _newton_step(_blur(maps, reflect=True), coords, _UDP_RANGE, spacing=1)
+        return _moved(coords, step, torch.ones_like(step, dtype=torch.bool), largest_step), scores
     return coords, scores
 
 
@@ -207,27 +205,30 @@ def _quarter_step(maps: Tensor, coords: Tensor) -> Tensor:
     return torch.where(_interior(maps, coords, 1), coords + step, coords)
 
 
-def _newton_step(maps: Tensor, coords: Tensor, *, spacing: int) -> Tensor:
-    """From a cell to the top of the parabola through its neighbours, (B, K, 2); 0 where there is no top.
+def _newton_step(maps: Tensor, coords: Tensor, limits: tuple[float, float], *, spacing: int) -> Tensor:
+    """From a cell to the top of the parabola through logarithms around it, (B, K, 2); 0 where there is none.
 
     Args:
-        maps: logarithms of heatmaps (B, K, h, w).
+        maps: (B, K, h, w).
         coords: cells (B, K, 2).
+        limits: values are brought into before the logarithm is taken.
         spacing: cells between the values of second differences along an axis: 2 as in DARK, 1 as in UDP.
     """
-    slope_x, slope_y = (0.5 * slope for slope in _slopes(maps, coords))
-    here = _at(maps, coords, 0, 0)
-    s = spacing
-    xx = (_at(maps, coords, s, 0) - 2 * here + _at(maps, coords, -s, 0)) / s**2
-    yy = (_at(maps, coords, 0, s) - 2 * here + _at(maps, coords, 0, -s)) / s**2
+
+    def log(dx: int, dy: int) -> Tensor:
+        return _at(maps, coords, dx, dy).clamp(*limits).log()
+
+    s, here = spacing, log(0, 0)
+    right, left, below, above = log(1, 0), log(-1, 0), log(0, 1), log(0, -1)
+    slope_x, slope_y = 0.5 * (right - left), 0.5 * (below - above)
+    rising = log(1, 1) + log(-1, -1)
     if spacing == 1:
-        corners = _at(maps, coords, 1, 1) + _at(maps, coords, -1, -1) + 2 * here
-        edges = sum(_at(maps, coords, *place) for place in ((1, 0), (-1, 0), (0, 1), (0, -1)))
-        xy = 0.5 * (corners - edges)
-        xx, yy = xx + _EPS, yy + _EPS
+        xx, yy = right - 2 * here + left + _EPS, below - 2 * here + above + _EPS
+        xy = 0.5 * ((rising + 2 * here) - (right + left + below + above))
     else:
-        rising = _at(maps, coords, 1, 1) + _at(maps, coords, -1, -1)
-        xy = 0.25 * (rising - _at(maps, coords, 1, -1) - _at(maps, coords, -1, 1))
+        xx = (log(s, 0) - 2 * here + log(-s, 0)) / s**2
+        yy = (log(0, s) - 2 * here + log(0, -s)) / s**2
+        xy = 0.25 * (rising - log(1, -1) - log(-1, 1))
     determinant = xx * yy - xy**2
     safe = torch.where(determinant == 0, 1.0, determinant)
     step = torch.stack([xy * slope_y - yy * slope_x, xy * slope_x - xx * slope_y], -1) / safe[..., None]
@@ -247,14 +248,15 @@ def _blurred_to_peaks(maps: Tensor) -> Tensor:
 
 
 def _blur(maps: Tensor, *, reflect: bool) -> Tensor:
-    """Each map (B, K, h, w) blurred by 11 x 11 cells; outside lies its mirror image, or 0."""
-    radius = _BLUR_RADIUS
-    kernel = _kernel(_BLUR_SIGMA, radius).to(maps.device)
-    planes = maps.flatten(0, 1)[:, None]
-    mode = "reflect" if reflect else "constant"
-    planes = F.pad(planes, (radius, radius, radius, radius), mode=mode)
-    planes = F.conv2d(planes, kernel[None, None, None, :])
-    return F.conv2d(planes, kernel[None, None, :, None]).view(maps.shape)
+    """Each map (B, K, h, w) blurred by 11 x 11 cells; outside lies its mirror image, or 0.
+
+    By products with band matrices, which is faster than convolving one channel.
+    """
+    rows, columns = (
+        _blur_matrix(length, _BLUR_SIGMA, reflect=reflect).to(maps.device) for length in maps.shape[-2:]
+    )
+    with torch.autocast(maps.device.type, enabled=False):
+        return rows.T @ (maps @ columns)
 
 
 def flip_back(

@@ -39,13 +39,16 @@ class JointMeter(Meter):
 
     `PCK@0.1` is the share of labelled joints within a tenth of the longer side of the person's box, `/hidden`
     and `/seen` that of joints labelled so; `OKS` the mean over people, also by the person's area (COCO's
-    ranges) and by the number of joints seen. `swap_error` is the share of pairs of a left and a right joint that
-    are clearly nearer to each other's place, and near it. `peak` is the mean height of the peaks of labelled
-    joints, `peak/absent` that of joints without a label.
+    ranges) and by the number of joints seen. `swap_error` is the share of pairs of a left and a right joint
+    that are clearly nearer to each other's place, and near it. `peak` is the mean height of the peaks of
+    labelled joints, `peak/absent` that of joints without a label.
+
+    Args:
+        udp: whether the first and the last pixel of a crop lie on its edges.
     """
 
-    def __init__(self) -> None:
-        self.names = _NAMES
+    def __init__(self, *, udp: bool = False) -> None:
+        self.names, self._udp = _NAMES, udp
         self._sums = _zeros()
 
     def update(self, coords: Tensor, scores: Tensor, batch: Mapping[str, Any]) -> None:
@@ -58,7 +61,8 @@ class JointMeter(Meter):
                 center, scale (B, 2); box (B, 4); area (B,).
         """
         labelled = batch["visible"] > 0
-        true = to_image(batch["joints"], batch["center"], batch["scale"], batch["image"].shape[-2:])
+        crop = batch["image"].shape[-2:]
+        true = to_image(batch["joints"], batch["center"], batch["scale"], crop, udp=self._udp)
         side = batch["box"][:, 2:].amax(-1)
         pixels = distances(coords, true, labelled)
         relative = pixels / side[:, None]

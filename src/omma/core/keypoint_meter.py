@@ -137,7 +137,9 @@ class KeypointMeter(Meter):
         """Name -> (people, ...); one piece from now on."""
         if not self._parts:
             return {}
-        self._parts = [{name: np.concatenate([p[name] for p in self._parts]) for name in self._parts[0]}]
+        if len(self._parts) > 1:
+            names = self._parts[0]
+            self._parts = [{name: np.concatenate([part[name] for part in self._parts]) for name in names}]
         return self._parts[0]
 
     def _scores(self) -> NDArray[np.float64]:
