@@ -324,7 +324,7 @@ def _read_index(folder: Path) -> dict[str, Record]:
     if not (folder / INDEX).is_file():
         return {}
     records = {}
-    for line in (folder / INDEX).read_text("utf-8").splitlines():
+    for line in (folder / INDEX).read_text(encoding="utf-8").splitlines():
         try:
             record = json.loads(line)
         except json.JSONDecodeError:  # an interruption cut the last line
