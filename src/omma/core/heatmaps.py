@@ -60,20 +60,22 @@ def encode(
     exact = joints.float() / step
     if encoding == "megvii":
         target, inside = _blurred_cells(exact.trunc().long(), size, sigma)
+    elif encoding == "unbiased":
+        inside = _overlaps(exact, _PATCH_SIGMAS * sigma, cells)
+        target = _gaussians(exact, size, sigma)
     else:
-        nearest = (exact + 0.5).trunc()
-        reach = _PATCH_SIGMAS * sigma
-        centre = exact if encoding == "unbiased" else nearest
-        low, high = (centre - reach, centre + reach + 1)
-        if encoding != "unbiased":
-            low, high = low.trunc(), high.trunc()
-        inside = ((low < cells) & (high >= 0)).all(-1)
-        target = _gaussians(nearest if encoding == "classic" else exact, size, sigma)
-        if encoding != "unbiased":
-            target = target * _within(nearest, size, int(reach))
+        nearest, reach = (exact + 0.5).trunc(), int(_PATCH_SIGMAS * sigma)
+        inside = _overlaps(nearest, reach, cells)
+        target = _gaussians(exact if encoding == "udp" else nearest, size, sigma)
+        target = target * _within(nearest, size, reach)
     weight = visible.float() * inside
     drawn = (weight > _DRAWN)[..., None, None]
     return torch.where(drawn, target, 0.0), weight[..., None]
+
+
+def _overlaps(centres: Tensor, reach: float, cells: Tensor) -> Tensor:
+    """Whether a patch around `centres` (B, K, 2) touches a map of so many columns and rows; bool (B, K)."""
+    return ((centres - reach < cells) & (centres + reach + 1 >= 0)).all(-1)
 
 
 def _axes(size: tuple[int, int], like: Tensor) -> tuple[Tensor, Tensor]:
