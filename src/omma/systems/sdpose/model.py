@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from omma.errors import ConfigError
+from omma.systems.sdpose.config import STRIDE
 from omma.systems.sdpose.encoder import Encoder
 from omma.systems.sdpose.hrnet import HRNet
 from omma.systems.sdpose.positions import sine_table
@@ -27,7 +28,6 @@ Size = tuple[int, int]
 Position = Literal["sine-full", "sine", "learnable"]
 Backbone = StemNet | HRNet
 NUM_KEYPOINTS = 17
-STRIDE = 4
 INIT_STD = 0.02
 
 
@@ -175,6 +175,11 @@ def build_model(system: SDPoseSystem, data: SDPoseData) -> SDPose:
     """
     settings = system.backbone
     if settings.name == "stemnet":
+        if settings.pretrained not in ("none", "auto"):
+            raise ConfigError(
+                f"system.backbone.pretrained={settings.pretrained}: StemNet has no ImageNet weights",
+                hint="leave it out; `--init FILE` starts from a whole network's weights",
+            )
         backbone: Backbone = StemNet()
     else:
         backbone = HRNet(settings.stage1_width)
