@@ -1,4 +1,4 @@
-"""Flags of the original's training and test scripts, names of its config files, and the keys that they set."""
+"""Flags of the original, and names in its config files, with the keys that they set."""
 
 from omma.systems import Alias
 

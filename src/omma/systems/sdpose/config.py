@@ -25,7 +25,7 @@ class StemNetSection(Section):
     """Two strided convolutions and four bottlenecks, 256 channels."""
 
     name: Literal["stemnet"] = "stemnet"
-    pretrained: Literal["none"] = Field("none", description="there are no such weights")
+    pretrained: str = Field("none", description="there are no ImageNet weights of it")
 
 
 class HRNetSection(Section):
@@ -33,8 +33,10 @@ class HRNetSection(Section):
 
     name: Literal["hrnet_w32"]
     stage1_width: Literal[32, 64] = Field(32, description="32 as published; 64 takes all ImageNet weights")
-    pretrained: Literal["auto", "imagenet", "none"] = Field(
-        "auto", description="auto goes on from random weights, and says so, where they cannot be fetched"
+    pretrained: str = Field(
+        "auto",
+        description="auto, imagenet, none or a file; auto says so and goes on from random weights where "
+        "none can be fetched",
     )
 
 
@@ -120,7 +122,9 @@ class SDPoseData(DataSection):
     """A COCO keypoint data set and how people are cut out."""
 
     boxes: str = Field(
-        "ground_truth", description="evaluation boxes: ground_truth, or a JSON file of a detector's boxes"
+        "ground_truth",
+        description="evaluation boxes: ground_truth, or a JSON file of a detector's boxes; the training part "
+        "keeps its annotated ones",
     )
     box_score: Fraction = Field(0.0, description="lowest score of a detector's box")
     image_size: Size = Field((256, 192), description="[height, width] of a person's crop")
@@ -134,7 +138,8 @@ class EvaluationSection(Section):
 
     flip: bool = Field(True, description="average with the mirrored crop")
     decode: Literal["unbiased", "default", "none"] = Field(
-        "unbiased", description="unbiased is DARK, default moves a quarter cell"
+        "unbiased",
+        description="unbiased is DARK, default moves a quarter cell; targets udp and megvii bring their own",
     )
     largest_step: Annotated[float, Field(gt=0)] | None = Field(
         None, description="longer DARK steps, in cells, are not taken; default none is refused"

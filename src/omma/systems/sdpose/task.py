@@ -65,7 +65,7 @@ class SDPoseTask(Task):
         people = KeypointMeter(
             read_ground_truth, visible_score=rules.visible_score, nms=rules.nms, nms_oks=rules.nms_oks
         )
-        return {"loss": MeanMeter("loss"), "people": people, "joints": JointMeter()}
+        return {"loss": MeanMeter("loss"), "people": people, "joints": JointMeter(udp=self._udp)}
 
     def validation_step(self, batch: Batch, meters: Mapping[str, Meter]) -> None:
         """See Task."""
@@ -131,7 +131,8 @@ class SDPoseTask(Task):
             **{name: torch.arange(batch_size) for name in ("image_id", "box_id", "annotation_id")},
         }
         tokens = [f"example {index}" for index in range(batch_size)]
-        names = {"token": tokens, "image_file": tokens, "boxes": "ground_truth"}
+        names = {"token": tokens, "image_file": tokens, "annotations": ""}
+        names |= {"boxes": "ground_truth", "set_size": batch_size}
         return {key: value.to(self.device) for key, value in tensors.items()} | names
 
     def checkpoint_blocks(self) -> list[nn.Module]:
@@ -166,5 +167,6 @@ class SDPoseTask(Task):
         return to_image(cells, batch["center"], batch["scale"], self.size, udp=self._udp), scores, cells
 
     def _score(self, joints: Tensor, scores: Tensor, batch: Batch, meters: Mapping[str, Meter]) -> None:
-        meters["people"].update(joints, scores, batch)
+        if batch["annotations"]:  # photos of one's own and examples have none
+            meters["people"].update(joints, scores, batch)
         meters["joints"].update(joints, scores, batch)

@@ -1,0 +1,23 @@
+"""SDPose: keypoints of people from one transformer that learns from its own next pass."""
+
+from omma.systems import System
+
+SYSTEM = System(
+    name="sdpose",
+    summary="SDPose: COCO keypoints of people, with self-distillation between passes",
+    config="config:SDPoseConfig",
+    task="task:SDPoseTask",
+    data="data:build",
+    inputs="data:build_inputs",
+    convert="convert",
+    viz="viz:draw",
+    aliases="aliases:ALIASES",
+    best=("AP", "max"),
+    pretrained_key="system.backbone.pretrained",
+    memory_keys=(
+        "train.precision=bf16-mixed",
+        "train.activation_checkpointing=true",
+        "train.batch_size=32",
+        "train.workers=1",
+    ),
+)
