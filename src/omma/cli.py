@@ -325,12 +325,13 @@ def bench(
     recipe: RecipeArg,
     words: Words = None,
     steps: Annotated[int, typer.Option(min=3, help="measured steps")] = 10,
+    memory: Annotated[float | None, typer.Option(min=0.1, help="GiB: say which batch fits, no more")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the numbers here too")] = None,
 ) -> None:
-    """Measure a training step: data, forward, backward, optimiser, memory."""
+    """Measure a training step: data, forward, backward, optimiser; and estimate the largest batch."""
     from omma.commands.bench import bench_recipe
 
-    bench_recipe(recipe, words or [], steps=steps, json_file=json_file)
+    bench_recipe(recipe, words or [], steps=steps, memory_gib=memory, json_file=json_file)
 
 
 @app.command()

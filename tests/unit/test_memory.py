@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from omma.engine.memory import _limit, _peak_of_steps, _search, find_batch_size
+from omma.engine.memory import _peak_of_steps, _search, find_batch_size, memory_limit
 from omma.engine.task import Batch, StepInfo
 from omma.errors import OmmaError, OutOfMemoryError
 from toy import ToyTask, toy_config
@@ -107,4 +107,4 @@ def test_the_largest_size_is_an_upper_bound():
 
 
 def test_limit_of_a_cpu_is_below_what_is_free():
-    assert 2**28 < _limit(torch.device("cpu")) < 2**50
+    assert 2**28 < memory_limit(torch.device("cpu")) < 2**50

@@ -115,7 +115,7 @@ class _Probe:
 def _serve(connection: Connection, make_task: Callable[[], Task], config: RunConfig) -> None:
     """The other process: answers batch sizes with the peak memory in bytes, None where it ran out."""
     device = pick_device(config.train.device, lambda text: None)
-    connection.send((_limit(device), device.type == "cpu"))
+    connection.send((memory_limit(device), device.type == "cpu"))
     task = make_task()
     prepare_task(task, config.train.model_copy(update={"compile": False}), device, lambda text: None)
     while True:
@@ -143,8 +143,8 @@ def _peak_of_steps(task: Task, config: RunConfig, device: torch.device, size: in
     return _peak(device)
 
 
-def _limit(device: torch.device) -> int:
-    """Bytes that may be used: of the GPU, or what the machine and the container have free."""
+def memory_limit(device: torch.device) -> int:
+    """Bytes that a training may use: 90 % of what the GPU, or the machine and the container, have free."""
     if device.type == "cuda":
         return int(MARGIN * torch.cuda.mem_get_info(device)[0])
     table = Path("/proc/meminfo")
