@@ -6,8 +6,7 @@ are, for all joints of a batch at once.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -22,7 +21,11 @@ Decoding = Literal["unbiased", "default", "none", "udp", "megvii"]
 _DRAWN = 0.5  # a joint of less weight keeps it, but its map stays empty
 _PATCH_SIGMAS = 3
 _FULL_SCALE = 255.0  # peak of a megvii target
-_BLUR_SIGMA = 2.0  # of decoding; an 11 x 11 kernel
+_BLUR_SIGMA, _BLUR_RADIUS = 2.0, 5  # of decoding; an 11 x 11 kernel
+_AROUND = tuple(
+    (x, y) for y in range(-2, 3) for x in range(-2, 3) if abs(x) + abs(y) <= 2
+)  # what DARK looks at
+_REACH = 2 + _BLUR_RADIUS
 _SMALLEST = 1e-10
 _UDP_RANGE = (1e-3, 50.0)
 _EPS = torch.finfo(torch.float32).eps
@@ -165,17 +168,24 @@ def decode(
         moved = _quarter_step(maps, coords)
         return torch.where(_interior(maps, coords, 1), moved + 0.5, moved), scores / _FULL_SCALE + 0.5
     if method == "unbiased":
-        step = _newton_step(_blurred_to_peaks(maps), coords, (_SMALLEST, math.inf), spacing=2)
+        around = dict(zip(_AROUND, _logarithms_around(maps, coords, scores), strict=True))
+        step = _newton_step(lambda dx, dy: around[dx, dy], spacing=2)
         return _moved(coords, step, _interior(maps, coords, 2), largest_step), scores
     if method == "udp":
-        step = _newton_step(_blur(maps, reflect=True), coords, _UDP_RANGE, spacing=1)
+        blurred = _blur(maps, reflect=True)
+        step = _newton_step(lambda dx, dy: _at(blurred, coords, dx, dy).clamp(*_UDP_RANGE).log(), spacing=1)
         return _moved(coords, step, torch.ones_like(step, dtype=torch.bool), largest_step), scores
     return coords, scores
 
 
 def highest_cells(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
     """The highest cell (B, K, 2) x, y of each map, (-1, -1) where it is not above 0, and its value (B, K)."""
-    scores, index = heatmaps.flatten(2).max(-1)
+    flat = heatmaps.flatten(2)
+    if flat.device.type == "cpu" and not flat.requires_grad:  # ten times as fast as PyTorch's
+        index = torch.from_numpy(flat.numpy().argmax(-1))
+    else:
+        index = flat.argmax(-1)
+    scores = flat.gather(-1, index[..., None])[..., 0]
     width = heatmaps.shape[-1]
     coords = torch.stack([index % width, index // width], -1).float()
     return torch.where((scores > 0)[..., None], coords, -1.0), scores
@@ -207,19 +217,13 @@ def _quarter_step(maps: Tensor, coords: Tensor) -> Tensor:
     return torch.where(_interior(maps, coords, 1), coords + step, coords)
 
 
-def _newton_step(maps: Tensor, coords: Tensor, limits: tuple[float, float], *, spacing: int) -> Tensor:
+def _newton_step(log: Callable[[int, int], Tensor], *, spacing: int) -> Tensor:
     """From a cell to the top of the parabola through logarithms around it, (B, K, 2); 0 where there is none.
 
     Args:
-        maps: (B, K, h, w).
-        coords: cells (B, K, 2).
-        limits: values are brought into before the logarithm is taken.
+        log: logarithms (B, K) of the map at an offset of columns and rows from the cell.
         spacing: cells between the values of second differences along an axis: 2 as in DARK, 1 as in UDP.
     """
-
-    def log(dx: int, dy: int) -> Tensor:
-        return _at(maps, coords, dx, dy).clamp(*limits).log()
-
     s, here = spacing, log(0, 0)
     right, left, below, above = log(1, 0), log(-1, 0), log(0, 1), log(0, -1)
     slope_x, slope_y = 0.5 * (right - left), 0.5 * (below - above)
@@ -241,6 +245,49 @@ def _moved(coords: Tensor, step: Tensor, allowed: Tensor, largest_step: float | 
     if largest_step is not None:
         allowed = allowed & (step.norm(dim=-1, keepdim=True) <= largest_step)
     return torch.where(allowed, coords + step, coords)
+
+
+def _logarithms_around(maps: Tensor, coords: Tensor, peaks: Tensor) -> Tensor:
+    """Logarithms at `_AROUND` each peak of the map blurred, with 0 outside, and scaled to its old maximum.
+
+    Only these cells are blurred, a fraction of the work of whole maps. The scale drops out of differences of
+    logarithms, so it is worked out only where a value is so small that it is clamped.
+
+    Args:
+        maps: (B, K, h, w).
+        coords: cells (B, K, 2) x, y.
+        peaks: highest values (B, K).
+
+    Returns:
+        (13, B, K).
+    """
+    offsets = torch.arange(-_REACH, _REACH + 1, device=maps.device)
+    (columns, in_width), (rows, in_height) = (
+        _clamped(coords[..., axis, None].long() + offsets, maps.shape[-1 - axis]) for axis in (0, 1)
+    )
+    index = (rows * maps.shape[-1])[..., :, None] + columns[..., None, :]
+    patch = maps.flatten(2).gather(-1, index.flatten(2)).view(index.shape)
+    patch = patch * in_height[..., :, None] * in_width[..., None, :]
+    with torch.autocast(maps.device.type, enabled=False):
+        blurred = (patch.flatten(2) @ _blur_around().to(maps.device)).permute(2, 0, 1)
+    clamped = (blurred <= _SMALLEST).any(0)
+    if clamped.any():
+        highest = _blur(maps[clamped][None], reflect=False)[0].amax((-2, -1))
+        blurred[:, clamped] *= peaks[clamped] / highest
+    return blurred.clamp(min=_SMALLEST).log()
+
+
+def _clamped(index: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Indices brought into a line of cells, and 1 where they were in it."""
+    return index.clamp(0, length - 1), ((index >= 0) & (index < length)).float()
+
+
+@lru_cache(maxsize=1)
+def _blur_around() -> Tensor:
+    """Weights (225, 13) of the cells within `_REACH` in the blurred values at `_AROUND`."""
+    line = _blur_matrix(2 * _REACH + 1, _BLUR_SIGMA, reflect=False)
+    weights = [torch.outer(line[:, _REACH + dy], line[:, _REACH + dx]) for dx, dy in _AROUND]
+    return torch.stack(weights, -1).flatten(0, 1)
 
 
 def _blurred_to_peaks(maps: Tensor) -> Tensor:
