@@ -353,7 +353,8 @@ def _initialise(task: Task, recipe: Recipe, run: RunFolder, num_samples: int, co
         foreign = _training_files(recipe).read_training_file(read_torch_file(Path(start.resume_file)), task)
         adopt(task, foreign, recipe.config, run, num_samples)
         state = "its optimiser state" if foreign.moments else "a fresh optimiser state"
-        console.line(f"continues {start.resume_file} at step {foreign.step}, with {state}")
+        place = f"step {foreign.step}" if foreign.epoch is None else f"the end of epoch {foreign.epoch}"
+        console.line(f"continues {start.resume_file} at {place}, with {state}")
 
 
 def _start(run: RunFolder) -> Start:

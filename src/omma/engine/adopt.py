@@ -27,11 +27,14 @@ class ForeignTraining:
         weights: state dict of `Task.model`.
         moments: for each trainable parameter of the task, in order, its optimiser state; empty if unknown.
         step: optimiser steps finished.
+        epoch: passes over the data finished, where the file is of the end of one; the training then goes on
+            with the next pass, whatever number of steps a pass has here. None: the steps say where it is.
     """
 
     weights: Mapping[str, Tensor]
     moments: list[dict[str, Tensor]]
     step: int
+    epoch: int | None = None
 
 
 def adopt(task: Task, foreign: ForeignTraining, config: RunConfig, run: RunFolder, num_samples: int) -> Path:
@@ -56,14 +59,16 @@ def adopt(task: Task, foreign: ForeignTraining, config: RunConfig, run: RunFolde
         state = dict(zip(places_of(optimizer, task), foreign.moments, strict=True))
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     global_batch = train.batch_size * train.accumulate * train.devices
-    epoch, step_in_epoch = divmod(foreign.step, steps_per_epoch(num_samples, global_batch))
+    in_pass = steps_per_epoch(num_samples, global_batch)
+    step = foreign.step if foreign.epoch is None else foreign.epoch * in_pass
+    epoch, step_in_epoch = divmod(step, in_pass)
     progress = Progress(
-        step=foreign.step,
+        step=step,
         position=Position(epoch, step_in_epoch * global_batch),
-        samples_seen=foreign.step * global_batch,
+        samples_seen=step * global_batch,
         global_batch=global_batch,
     )
     snapshot = TrainState(task, optimizer, None, GradScaler(enabled=False), progress).snapshot(
         with_optimizer=True
     )
-    return save_checkpoint(run, step_name(foreign.step), snapshot, config)
+    return save_checkpoint(run, step_name(step), snapshot, config)

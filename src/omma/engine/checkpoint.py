@@ -55,6 +55,7 @@ class TrainingState:
         epoch: passes over the training data finished.
         metrics: of the last validation.
         optimizer: the optimiser's state dict, its state by the numbers of the task's trainable parameters.
+        steps_in_epoch: of the pass under way; 0 where the last one has just ended.
     """
 
     kind: str
@@ -62,6 +63,7 @@ class TrainingState:
     epoch: int
     metrics: Mapping[str, float]
     optimizer: Mapping[str, Any]
+    steps_in_epoch: int = 0
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -154,7 +155,15 @@ class TrainState:
         places = enumerate(places_of(self.optimizer, self.task))
         by_parameter = {index: saved["state"][place] for index, place in places if place in saved["state"]}
         optimizer = {**saved, "state": by_parameter}
-        return TrainingState(kind, progress.step, progress.position.epoch, progress.metrics, optimizer)
+        position = progress.position
+        return TrainingState(
+            kind,
+            progress.step,
+            position.epoch,
+            progress.metrics,
+            optimizer,
+            math.ceil(position.offset / progress.global_batch),
+        )
 
     def resume(self, run: RunFolder, config: RunConfig, say: Callable[[str], None]) -> None:
         """Take up a run's last checkpoint, if there is one; the first process decides for all which it is.

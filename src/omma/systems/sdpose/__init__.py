@@ -10,6 +10,7 @@ SYSTEM = System(
     data="data:build",
     inputs="data:build_inputs",
     convert="convert",
+    training_files="training_files",
     viz="viz:draw",
     aliases="aliases:ALIASES",
     best=("AP", "max"),
