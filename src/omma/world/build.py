@@ -43,6 +43,7 @@ FORMATS = {
     "rgbd-nyu": "omma.world.writers.rgbd_nyu",
     "rgbd-kitti": "omma.world.writers.rgbd_kitti",
     "rgbd-dirs": "omma.world.writers.rgbd_dirs",
+    "coco": "omma.world.writers.coco",
 }
 _FRAMES_PER_UNIT = 8
 

@@ -72,7 +72,7 @@ class RoomCapture:
         ahead = target - eye
         yaw = np.arctan2(ahead[1], ahead[0]) + pan
         pitch = np.arctan2(ahead[2], np.hypot(ahead[0], ahead[1])) + sway.normal(0, 0.04)
-        return pose(_looking(yaw, float(np.clip(pitch, -0.75, 0.2)), sway.normal(0, 0.03)), eye)
+        return pose(looking(yaw, float(np.clip(pitch, -0.75, 0.2)), sway.normal(0, 0.03)), eye)
 
     def _rng(self, stream: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, self.scene.number, self.frame, 31, stream])
@@ -100,7 +100,7 @@ def _viewpoint(room: Room, rng: np.random.Generator) -> tuple[NDArray[np.float64
     return best
 
 
-def _looking(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
+def looking(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
     """(3, 3) rotation from the camera frame (x right, y down, z ahead) to a frame with z up."""
     ahead = np.array([np.cos(yaw) * np.cos(pitch), np.sin(yaw) * np.cos(pitch), np.sin(pitch)])
     right = np.array([np.sin(yaw), -np.cos(yaw), 0.0])

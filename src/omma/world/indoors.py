@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from omma.world.cast import MISS, Caster, Hits
 from omma.world.finishes import Pattern, finish, outside
 from omma.world.materials import fresnel
-from omma.world.mesh import Float, Material, join
+from omma.world.mesh import Float, Material, Mesh, join
 from omma.world.render import displayed, interpolated
 from omma.world.rooms import Room
 from omma.world.sensors import SUBPIXELS, PinholeCamera, edge_pixels, exposed
@@ -82,11 +82,17 @@ class Shot:
 
 
 class IndoorRenderer:
-    """Renders a room at an instant."""
+    """Renders a room at an instant.
 
-    def __init__(self, room: Room, time_s: float) -> None:
+    Args:
+        room: the room.
+        time_s: the instant.
+        guests: instead of its own people; their triangles are numbered last.
+    """
+
+    def __init__(self, room: Room, time_s: float, guests: Mesh | None = None) -> None:
         self._room = room
-        people = room.people_at(time_s)
+        people = room.people_at(time_s) if guests is None else guests
         self._mesh = join([room.solid, room.clear, people])
         seen, stops = room.accelerated
         self.caster = Caster(seen, len(room.solid) + len(room.clear), people.corners)

@@ -21,9 +21,7 @@ from omma.world.finishes import Pattern, patterned
 from omma.world.mesh import Colour, Mesh, box, join, place, quad
 from omma.world.shell import Shell, build_shell
 
-_AISLE_M = 0.55  # kept free in front of the door
-_SEAT_M = 0.5
-_LOOKS = ("living", "bedroom", "dining", "office")
+SEAT_M = 0.5
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Occupant:
         height = self.look.height_m
         if self.sits:
             joints = riding_joints(
-                height, np.array([0.0, 0, _SEAT_M]), np.array([0.33, 0.14, 0.66]), np.array([0.4, 0.12, 0.08])
+                height, np.array([0.0, 0, SEAT_M]), np.array([0.33, 0.14, 0.66]), np.array([0.4, 0.12, 0.08])
             )
             return person(self.look, joints).moved(self.room_T_person)
         joints = walking_joints(height, self.phase + 5.5 * self.stride * time_s, self.stride)
@@ -82,6 +80,7 @@ class Room:
         footprints: (n, 4) x and y ranges (x0, y0, x1, y1) of the furniture.
         heights: (n,) of the furniture.
         targets: (n, 3) places worth looking at.
+        seats: (n, 4, 4) poses of what one can sit on, on the floor below it.
     """
 
     number: int
@@ -96,6 +95,7 @@ class Room:
     footprints: NDArray[np.float64]
     heights: NDArray[np.float64]
     targets: NDArray[np.float64]
+    seats: NDArray[np.float64]
 
     @cached_property
     def accelerated(self) -> tuple[Any, Any]:
@@ -122,7 +122,7 @@ def build_room(seed: int, number: int) -> Room:
     shell = build_shell(np.random.default_rng([seed, number, 20]))
     rng = np.random.default_rng([seed, number, 21])
     fitter = _Fitter(rng, shell)
-    _FURNISH[_LOOKS[int(rng.integers(len(_LOOKS)))]](fitter, rng)
+    list(_FURNISH.values())[int(rng.integers(len(_FURNISH)))](fitter, rng)
     _add_oddments(fitter, rng)
     _hang_pictures(fitter, rng)
     lamps, shades = _light(fitter, np.random.default_rng([seed, number, 22]))
@@ -142,6 +142,7 @@ def build_room(seed: int, number: int) -> Room:
         footprints=np.array(fitter.footprints).reshape(-1, 4),
         heights=np.array(fitter.heights),
         targets=np.array([*fitter.targets, (x / 2, y / 2, 0.4 * z)]),
+        seats=np.array(fitter.seats).reshape(-1, 4, 4),
     )
 
 
@@ -381,8 +382,7 @@ def _weather(rng: np.random.Generator, shell: Shell) -> tuple[float, tuple[NDArr
 def _people(fitter: _Fitter, rng: np.random.Generator) -> list[Occupant]:
     """Nobody to two people, seated or on their feet."""
     found: list[Occupant] = []
-    seats = list(fitter.seats)
-    x, y, _ = fitter.shell.size
+    seats, (x, y, _) = list(fitter.seats), fitter.shell.size
     for _ in range(int(rng.integers(0, 3))):
         look = random_look(rng)
         if seats and rng.random() < 0.5:

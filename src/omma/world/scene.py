@@ -6,7 +6,7 @@ A scene is a pure function of (seed, scene number). Its frame has z up and the e
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -144,12 +144,12 @@ class Scene:
         mesh = join([self.surroundings, *meshes])
         return _Resting(mesh, tuple(states), accelerate(mesh.corners))
 
-    def at(self, time_s: float) -> Snapshot:
-        """The scene at a time in seconds from its start."""
+    def at(self, time_s: float, guests: Sequence[Actor] = ()) -> Snapshot:
+        """The scene at a time in seconds from its start, with `guests` who move besides its own actors."""
         resting = self._resting
         here = self.ego.path(time_s)[:2, 3]
         ego = _pose([self.ego], time_s, 0, here[None])[0][0]
-        movers = [a for a in self.actors if not a.rests]
+        movers = [*(a for a in self.actors if not a.rests), *guests]
         near = [a for a in movers if np.linalg.norm(a.path(time_s)[:2, 3] - here) < SIGHT_M]
         states, meshes = _pose(near, time_s, len(resting.mesh), here[None])
         moving = join([resting.mesh.none(), *meshes])

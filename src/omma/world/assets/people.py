@@ -5,7 +5,7 @@ Person frame: x ahead, y to the person's left, z up, origin on the ground below 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -33,16 +33,32 @@ CLOTHES: tuple[Colour, ...] = (
 )
 
 SHOE: Colour = (0.03, 0.028, 0.026)
+_EYE: Colour = (0.012, 0.01, 0.01)
 
 # shares of the body height
 _HIP, _SHOULDER, _HEAD = 0.525, 0.815, 0.925
 _HIP_HALF, _SHOULDER_HALF, _HEAD_RADIUS = 0.052, 0.108, 0.062
-_THIGH, _SHIN, _UPPER_ARM, _FOREARM = 0.245, 0.24, 0.17, 0.155
+THIGH, SHIN, UPPER_ARM, FOREARM = 0.245, 0.24, 0.17, 0.155
 
 
 @dataclass(frozen=True)
 class Look:
-    """Height in metres, build (1 is average) and colours of a person; `helmet` replaces the hair."""
+    """How a person looks.
+
+    Args:
+        height_m: body height.
+        build: girth, 1 is average.
+        skin: colour.
+        hair: colour, or that of the helmet.
+        top: colour.
+        legs: colour.
+        helmet: whether it replaces the hair.
+        short_sleeves: whether the forearms are bare.
+        short_legs: whether the shins are bare.
+        skirt: whether a skirt covers the thighs.
+        long_hair: whether it covers the neck.
+        eyes: whether they are drawn, as seen from near.
+    """
 
     height_m: float
     build: float
@@ -51,6 +67,11 @@ class Look:
     top: Colour
     legs: Colour
     helmet: bool = False
+    short_sleeves: bool = False
+    short_legs: bool = False
+    skirt: bool = False
+    long_hair: bool = False
+    eyes: bool = False
 
 
 def random_look(rng: np.random.Generator, *, helmet: bool = False) -> Look:
@@ -60,6 +81,19 @@ def random_look(rng: np.random.Generator, *, helmet: bool = False) -> Look:
     top, legs = CLOTHES[rng.integers(len(CLOTHES))], CLOTHES[rng.integers(len(CLOTHES))]
     return Look(
         float(np.clip(height, 1.1, 1.95)), float(rng.uniform(0.88, 1.15)), skin, hair, top, legs, helmet
+    )
+
+
+def random_portrait(rng: np.random.Generator) -> Look:
+    """A person to draw from near: with eyes and varied clothes."""
+    look, (sleeves, legs, hair) = random_look(rng), rng.random(3)
+    return replace(
+        look,
+        short_sleeves=sleeves < 0.45,
+        short_legs=legs < 0.3,
+        skirt=0.2 < legs < 0.35,
+        long_hair=hair < 0.4,
+        eyes=True,
     )
 
 
@@ -80,12 +114,12 @@ def walking_joints(height_m: float, phase: float, stride: float = 1.0) -> Float:
         swing = phase if sign > 0 else phase + np.pi
         thigh = stride * 0.45 * np.sin(swing)
         knee = stride * (0.12 + 0.75 * max(0.0, np.sin(swing + 1.2)) ** 2)
-        joints[13 + side] = joints[11 + side] + _THIGH * _swung(thigh)
-        joints[15 + side] = joints[13 + side] + _SHIN * _swung(thigh - knee)
+        joints[13 + side] = joints[11 + side] + THIGH * _swung(thigh)
+        joints[15 + side] = joints[13 + side] + SHIN * _swung(thigh - knee)
         arm = -stride * 0.5 * np.sin(swing)
         outward = np.array([0, 0.12 * sign, 0])
-        joints[7 + side] = joints[5 + side] + _UPPER_ARM * (_swung(arm) + outward)
-        joints[9 + side] = joints[7 + side] + _FOREARM * (_swung(arm + 0.25 + 0.3 * stride) + 0.3 * outward)
+        joints[7 + side] = joints[5 + side] + UPPER_ARM * (_swung(arm) + outward)
+        joints[9 + side] = joints[7 + side] + FOREARM * (_swung(arm + 0.25 + 0.3 * stride) + 0.3 * outward)
     joints[:, 2] += 0.05 - joints[15:, 2].min()
     return (joints * height_m).astype(np.float32)
 
@@ -129,18 +163,25 @@ def riding_joints(height_m: float, seat: Float, hand: Float, foot: Float) -> Flo
         mirror = np.array([1, sign, 1])
         joints[9 + side], joints[15 + side] = hand * mirror, foot * mirror
         elbow_out = np.array([-0.4, sign * 0.7, -0.6])
-        arm, leg = (_UPPER_ARM * height_m, _FOREARM * height_m), (_THIGH * height_m, _SHIN * height_m)
-        joints[7 + side], joints[9 + side] = _bend(joints[5 + side], joints[9 + side], arm, elbow_out)
-        joints[13 + side], joints[15 + side] = _bend(
+        arm, leg = (UPPER_ARM * height_m, FOREARM * height_m), (THIGH * height_m, SHIN * height_m)
+        joints[7 + side], joints[9 + side] = bent_limb(joints[5 + side], joints[9 + side], arm, elbow_out)
+        joints[13 + side], joints[15 + side] = bent_limb(
             joints[11 + side], joints[15 + side], leg, np.array([1.0, sign * 0.25, 0.4])
         )
     return joints.astype(np.float32)
 
 
-def _bend(
+def bent_limb(
     root: NDArray, goal: NDArray, lengths: tuple[float, float], towards: NDArray
 ) -> tuple[NDArray, NDArray]:
-    """Middle and end of a two-part limb from `root` to `goal`, bent `towards` a direction."""
+    """Middle and end of a limb of two parts, such as an arm.
+
+    Args:
+        root: (3,) where it starts.
+        goal: (3,) where it should end; it ends on the way there where that is too far or too near.
+        lengths: of its parts.
+        towards: (3,) direction in which its middle is bent.
+    """
     reach = goal - root
     distance = float(np.clip(np.linalg.norm(reach), abs(lengths[0] - lengths[1]) + 1e-3, sum(lengths) - 1e-3))
     axis = reach / np.linalg.norm(reach)
@@ -231,6 +272,12 @@ def _add_head(body: _Limbs, look: Look, joints: Float) -> None:
     body.add(head - 0.022 * h * up, head + 0.018 * h * up, (0.047 * h, 0.057 * h), look.skin)
     body.add(crown - 0.008 * h * up, crown + 0.012 * h * up, (cover, cover), look.hair)
     body.add(head + 0.6 * ahead, joints[0], (0.014 * h, 0.009 * h), look.skin)
+    if look.long_hair and not look.helmet:
+        back = head - 0.45 * ahead
+        body.add(back, back - 0.07 * h * up, (0.05 * h, 0.04 * h), look.hair, 1.2)
+    if look.eyes:
+        for eye in joints[1:3]:
+            body.add(eye, eye + 0.05 * ahead, (0.0065 * h, 0.004 * h), _EYE)
 
 
 def _add_arm_and_leg(body: _Limbs, look: Look, chain: Float) -> None:
@@ -239,10 +286,13 @@ def _add_arm_and_leg(body: _Limbs, look: Look, chain: Float) -> None:
     shoulder, elbow, wrist, hip, knee, ankle = chain
     hand = wrist + (wrist - elbow) / np.linalg.norm(wrist - elbow) * 0.045 * h
     body.add(shoulder, elbow, (0.033 * b * h, 0.027 * b * h), look.top)
-    body.add(elbow, wrist, (0.026 * b * h, 0.021 * h), look.top)
+    body.add(elbow, wrist, (0.026 * b * h, 0.021 * h), look.skin if look.short_sleeves else look.top)
     body.add(wrist, hand, (0.018 * h, 0.021 * h), look.skin)
     body.add(hip, knee, (0.05 * b * h, 0.037 * b * h), look.legs)
-    body.add(knee, ankle, (0.035 * b * h, 0.027 * h), look.legs)
+    if look.skirt:
+        body.add(hip, hip + 0.85 * (knee - hip), (0.056 * b * h, 0.068 * b * h), look.legs, 1.1)
+    bare = look.short_legs or look.skirt
+    body.add(knee, ankle, (0.035 * b * h, 0.027 * h), look.skin if bare else look.legs)
     shin = (ankle - knee) / np.linalg.norm(ankle - knee)
     toe = np.array([1.0, 0.0, 0.0]) - shin * shin[0]
     heel = ankle + 0.012 * h * shin
