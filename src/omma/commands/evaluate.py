@@ -145,6 +145,8 @@ def _write(
     for name, rows in (("per_class", result.per_class), ("per_sample", result.per_sample)):
         if rows:
             write_text_atomic(folder / f"{name}.csv", csv_text(rows))
+    for name, text in loaded.task.result_files(result.meters).items():
+        write_text_atomic(folder / name, text)
 
 
 def _write_study(folder: Path, key: str, found: dict[str, Any], console: RunLog) -> None:

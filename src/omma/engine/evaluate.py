@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -28,11 +28,13 @@ class EvalResult:
         metrics: metric name -> value.
         per_sample: one row a sample, in the order of the data set.
         per_class: one row a class.
+        meters: that found it.
     """
 
     metrics: dict[str, float]
     per_sample: list[dict[str, Any]]
     per_class: list[dict[str, Any]]
+    meters: Mapping[str, Meter] = field(compare=False, repr=False)
 
     @classmethod
     def from_meters(cls, meters: Mapping[str, Meter]) -> EvalResult:
@@ -41,6 +43,7 @@ class EvalResult:
             metrics={name: float(v) for meter in meters.values() for name, v in meter.compute().items()},
             per_sample=[row for meter in meters.values() for row in meter.per_sample()],
             per_class=[row for meter in meters.values() for row in meter.per_class()],
+            meters=meters,
         )
 
 
@@ -148,7 +151,7 @@ class Evaluator:
         """Rows by sample as in the data set, however many processes shared them."""
         order = {self._data.name(index): index for index in range(len(self._data))}
         rows = sorted(result.per_sample, key=lambda row: order.get(row.get("token", ""), len(order)))
-        return EvalResult(result.metrics, rows, result.per_class)
+        return replace(result, per_sample=rows)
 
 
 def _by_name(states: list[dict[str, Any]]) -> list[tuple[str, list[Any]]]:

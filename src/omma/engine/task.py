@@ -104,6 +104,17 @@ class Task(nn.Module):
         """Predict one sample (a collated batch of one)."""
         raise NotImplementedError
 
+    def result_files(self, meters: Mapping[str, Meter]) -> Mapping[str, str]:
+        """Files that `omma eval` writes beside metrics.json, such as a benchmark's result file.
+
+        Args:
+            meters: of the whole evaluation.
+
+        Returns:
+            name -> text.
+        """
+        return {}
+
     def setting(self) -> str:
         """What metrics were measured under, such as a visibility or a mask; printed beside every number."""
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -79,6 +80,10 @@ class SDPoseTask(Task):
         """Update the meters with one saved person: arrays "joints" (17, 2) in the photo, "scores" (17,)."""
         joints, scores = (torch.from_numpy(arrays[name])[None].float() for name in ("joints", "scores"))
         self._score(joints.to(self.device), scores.to(self.device), batch, meters)
+
+    def result_files(self, meters: Mapping[str, Meter]) -> Mapping[str, str]:
+        """The people as COCO's result files have them."""
+        return {"result_keypoints.json": json.dumps(meters["people"].results())}
 
     def predict(self, inputs: Batch) -> Prediction:
         """Joints of one person in pixels of the photo, with what a picture needs."""
