@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from omma.core.keypoints import FLIP_PAIRS, mirrored_order
@@ -22,10 +23,8 @@ _DRAWN = 0.5  # a joint of less weight keeps it, but its map stays empty
 _PATCH_SIGMAS = 3
 _FULL_SCALE = 255.0  # peak of a megvii target
 _BLUR_SIGMA, _BLUR_RADIUS = 2.0, 5  # of decoding; an 11 x 11 kernel
-_AROUND = tuple(
-    (x, y) for y in range(-2, 3) for x in range(-2, 3) if abs(x) + abs(y) <= 2
-)  # what DARK looks at
-_REACH = 2 + _BLUR_RADIUS
+_NEAR = 2  # cells around a peak that DARK looks at
+_PATCH = 2 * (_NEAR + _BLUR_RADIUS) + 1  # cells that these are blurred from
 _SMALLEST = 1e-10
 _UDP_RANGE = (1e-3, 50.0)
 _EPS = torch.finfo(torch.float32).eps
@@ -168,9 +167,10 @@ def decode(
         moved = _quarter_step(maps, coords)
         return torch.where(_interior(maps, coords, 1), moved + 0.5, moved), scores / _FULL_SCALE + 0.5
     if method == "unbiased":
-        around = dict(zip(_AROUND, _logarithms_around(maps, coords, scores), strict=True))
-        step = _newton_step(lambda dx, dy: around[dx, dy], spacing=2)
-        return _moved(coords, step, _interior(maps, coords, 2), largest_step), scores
+        inside = _interior(maps, coords, _NEAR)
+        around = _logarithms_around(maps, coords, scores, inside)
+        step = _newton_step(lambda dx, dy: around[..., _NEAR + dy, _NEAR + dx], spacing=_NEAR)
+        return _moved(coords, step, inside, largest_step), scores
     if method == "udp":
         blurred = _blur(maps, reflect=True)
         step = _newton_step(lambda dx, dy: _at(blurred, coords, dx, dy).clamp(*_UDP_RANGE).log(), spacing=1)
@@ -247,8 +247,8 @@ def _moved(coords: Tensor, step: Tensor, allowed: Tensor, largest_step: float | 
     return torch.where(allowed, coords + step, coords)
 
 
-def _logarithms_around(maps: Tensor, coords: Tensor, peaks: Tensor) -> Tensor:
-    """Logarithms at `_AROUND` each peak of the map blurred, with 0 outside, and scaled to its old maximum.
+def _logarithms_around(maps: Tensor, coords: Tensor, peaks: Tensor, inside: Tensor) -> Tensor:
+    """Logarithms of the 5 x 5 cells around each peak of the map blurred, with 0 outside, and scaled to it.
 
     Only these cells are blurred, a fraction of the work of whole maps. The scale drops out of differences of
     logarithms, so it is worked out only where a value is so small that it is clamped.
@@ -257,37 +257,51 @@ def _logarithms_around(maps: Tensor, coords: Tensor, peaks: Tensor) -> Tensor:
         maps: (B, K, h, w).
         coords: cells (B, K, 2) x, y.
         peaks: highest values (B, K).
+        inside: whether all of these cells lie in the map, (B, K, 1).
 
     Returns:
-        (13, B, K).
+        (B, K, 5, 5); nothing of meaning where they do not.
     """
-    offsets = torch.arange(-_REACH, _REACH + 1, device=maps.device)
-    (columns, in_width), (rows, in_height) = (
-        _clamped(coords[..., axis, None].long() + offsets, maps.shape[-1 - axis]) for axis in (0, 1)
+    height, width = maps.shape[-2:]
+    rows, columns = min(_PATCH, height), min(_PATCH, width)
+    x, y = coords.flatten(0, 1).long().clamp(min=0).unbind(-1)
+    top, left = _first_cell(y, height, rows), _first_cell(x, width, columns)
+    # a row of a patch is copied in one piece: windows of the flat maps, of which one starts at every cell
+    cells = maps.contiguous().view(-1)
+    windows = cells.as_strided((len(cells) - columns + 1, columns), (1, 1))
+    firsts = torch.arange(len(x), device=maps.device) * (height * width) + top * width + left
+    starts = firsts[:, None] + torch.arange(rows, device=maps.device) * width
+    patch = windows.index_select(0, starts.flatten()).view(len(x), rows, columns)
+    vertical, horizontal = (
+        _blur_windows(length, size).to(maps.device) for length, size in ((height, rows), (width, columns))
     )
-    index = (rows * maps.shape[-1])[..., :, None] + columns[..., None, :]
-    patch = maps.flatten(2).gather(-1, index.flatten(2)).view(index.shape)
-    patch = patch * in_height[..., :, None] * in_width[..., None, :]
     with torch.autocast(maps.device.type, enabled=False):
-        blurred = (patch.flatten(2) @ _blur_around().to(maps.device)).permute(2, 0, 1)
-    clamped = (blurred <= _SMALLEST).any(0)
+        blurred = vertical[y] @ patch @ horizontal[x].transpose(-1, -2)
+    clamped = (blurred <= _SMALLEST).flatten(1).any(1) & inside.flatten()
     if clamped.any():
-        highest = _blur(maps[clamped][None], reflect=False)[0].amax((-2, -1))
-        blurred[:, clamped] *= peaks[clamped] / highest
-    return blurred.clamp(min=_SMALLEST).log()
+        highest = _blur(maps.flatten(0, 1)[None, clamped], reflect=False)[0].amax((-2, -1))
+        blurred[clamped] *= (peaks.flatten()[clamped] / highest)[:, None, None]
+    return blurred.clamp(min=_SMALLEST).log().view(*peaks.shape, *blurred.shape[1:])
 
 
-def _clamped(index: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Indices brought into a line of cells, and 1 where they were in it."""
-    return index.clamp(0, length - 1), ((index >= 0) & (index < length)).float()
+def _first_cell(place: Tensor | int, length: int, size: int) -> Tensor:
+    """Where a window of `size` cells around a place starts if it has to lie within a line."""
+    return torch.as_tensor(place - size // 2).clamp(0, length - size)
 
 
-@lru_cache(maxsize=1)
-def _blur_around() -> Tensor:
-    """Weights (225, 13) of the cells within `_REACH` in the blurred values at `_AROUND`."""
-    line = _blur_matrix(2 * _REACH + 1, _BLUR_SIGMA, reflect=False)
-    weights = [torch.outer(line[:, _REACH + dy], line[:, _REACH + dx]) for dx, dy in _AROUND]
-    return torch.stack(weights, -1).flatten(0, 1)
+@lru_cache(maxsize=8)
+def _blur_windows(length: int, size: int) -> Tensor:
+    """For a peak at each cell of a line, what its window weighs in the five cells around.
+
+    Returns:
+        (length, 5, size).
+    """
+    line = F.pad(_blur_matrix(length, _BLUR_SIGMA, reflect=False), (_NEAR, _NEAR))
+    windows = []
+    for place in range(length):
+        first = int(_first_cell(place, length, size))
+        windows.append(line[first : first + size, place : place + 2 * _NEAR + 1].T)
+    return torch.stack(windows)
 
 
 def _blurred_to_peaks(maps: Tensor) -> Tensor:
