@@ -125,11 +125,14 @@ def doctor(
     recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]")] = None,
     words: Words = None,
     out: Annotated[Path | None, typer.Option("--out", help="folder for pictures of the data check")] = None,
+    name: Annotated[str | None, typer.Option(help="of the run, as for train; likewise:")] = None,
+    init: Annotated[str | None, typer.Option(help="RUN or FILE")] = None,
+    resume: Annotated[str | None, typer.Option(help="RUN or FILE")] = None,
 ) -> None:
     """Check this machine; with a recipe also its data, disk and memory. Every finding names its fix."""
     from omma.commands.doctor import run_doctor
 
-    run_doctor(recipe, words or [], out)
+    run_doctor(recipe, words or [], out, name=name, init=init, resume=resume)
 
 
 @app.command(context_settings=_WITH_FLAGS)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from omma.config.explain import suggest
 from omma.errors import UsageError
 from omma.systems import Alias, System
+
+_OPTIONS = {"exp_name": "name"}  # of an alias -> as omma calls them
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,7 @@ class Words:
 
     Args:
         overrides: `key.path=value` words, those of aliases included.
-        options: options of the command that aliases stand for, such as {"name": ...}.
+        options: options of the command that aliases stand for, see `Alias.option`.
         read_as: one line for each alias: what it was read as.
     """
 
@@ -50,19 +53,46 @@ def read_words(words: Sequence[str], system: System, own_options: Sequence[str] 
                 f"{flag}: no such option{suggest(flag, [*aliases, *own_options])}",
                 f"settings are key.path=value words; `omma show {system.name}` lists them",
             )
-        if not equals:
+        alias = aliases[flag]
+        if alias.switch is not None:
+            if equals:
+                raise UsageError(f"{word}: {flag} is written without a value")
+            value = alias.switch
+        elif not equals:
             if not rest:
                 raise UsageError(f"{flag}: a value is missing")
             value = rest.pop(0)
-        _read(flag, aliases[flag], value, result)
+        _read(flag if alias.switch is not None else f"{flag} {value}", alias, value, result)
     return result
 
 
-def _read(flag: str, alias: Alias, value: str, result: Words) -> None:
+def _read(typed: str, alias: Alias, value: str, result: Words) -> None:
     if alias.option:
         result.options[alias.option] = value
-        result.read_as.append(f"{flag} {value} -> --{alias.option} {value}")
+        result.read_as.append(f"{typed} -> --{_OPTIONS.get(alias.option, alias.option)} {value}")
         return
-    overrides = [*alias.with_it, f"{alias.key}={alias.read(value)}"]
+    value = alias.read(value)
+    if not alias.key:
+        result.read_as.append(f"{typed} -> {value}")
+        return
+    overrides = [*alias.with_it, f"{alias.key}={value}"]
     result.overrides.extend(overrides)
-    result.read_as.append(f"{flag} {value} -> {' '.join(overrides)}")
+    result.read_as.append(f"{typed} -> {' '.join(overrides)}")
+
+
+def place_of(
+    flags: Mapping[str, str], name: str | None, runs_dir: str | None
+) -> tuple[str | None, str | None]:
+    """Name and parent folder of a run: as given, else by a flag for its folder, else by one for its name.
+
+    Args:
+        flags: "name" and "exp_name" of `Words.options`.
+        name: the value of --name.
+        runs_dir: the value of --runs-dir.
+    """
+    if name:
+        return name, runs_dir
+    if "name" in flags:
+        folder = Path(flags["name"])
+        return folder.name, str(folder.parent)
+    return flags.get("exp_name"), runs_dir

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omma.commands.flags import read_words
+from omma.commands.flags import place_of, read_words
 from omma.commands.smoke import fit_warmup, smoke_overrides
 from omma.errors import OmmaError, Preempted, UsageError
 from omma.runs.console import RunLog
@@ -57,9 +57,15 @@ def train_words(
         print(f"read {line}")  # noqa: T201
     find_recipe(recipe, runs_root(options.get("runs_dir")))
     source = resume_from or read.options.get("resume")
-    if "name" in read.options and not options.get("name"):
-        folder = Path(read.options["name"])
-        options |= {"name": folder.name, "runs_dir": str(folder.parent)}
+    options["init"] = options.get("init") or read.options.get("init")
+    if source and options["init"]:
+        from omma.doctor.plan import both_given
+
+        finding = both_given(options["init"], source)
+        raise UsageError(finding.title, finding.fix)
+    options["name"], options["runs_dir"] = place_of(
+        read.options, options.get("name"), options.get("runs_dir")
+    )
     if source and not Path(source).is_file():
         return resume(source, read.overrides, runs_dir=options.get("runs_dir"))
     folder = Path(source).parent if source else None

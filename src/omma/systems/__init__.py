@@ -43,16 +43,19 @@ class Alias:
     """What a flag of the original tool means here.
 
     Args:
-        key: the config key that it sets; empty for an option of the command.
+        key: the config key that it sets; empty for an option of the command, and where nothing is to be set.
         read: turns the flag's value into the key's.
-        option: the command's own option that it stands for: "name" (run folder) or "resume".
+        option: the command's own option that it stands for: "name" (the run's folder), "exp_name" (its name
+            in the folder of the runs), "resume" or "init".
         with_it: overrides without which the key does not exist, such as "schedule.name=step".
+        switch: the value of a flag that is written without one.
     """
 
     key: str = ""
     read: Callable[[str], str] = str
     option: str = ""
     with_it: tuple[str, ...] = ()
+    switch: str | None = None
 
 
 @dataclass(frozen=True)
