@@ -109,7 +109,10 @@ class LoraSection(Section):
     rank: PositiveInt = 16
     alpha: PositiveInt = 32
     dropout: Fraction = 0.1
-    targets: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    targets: list[str] = Field(
+        ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+        description="layers of the language model",
+    )
 
 
 class OverlapSection(Section):
@@ -154,7 +157,8 @@ class PanoSystem(SystemSection):
     stage: Stage = "finetune"
     train: list[Part] | None = Field(
         None,
-        description="parts that learn; default by stage: vision; vision, resampler, projector; resampler, projector",
+        description="parts that learn; default: vision in stage vision, with resampler and projector in "
+        "stage resampler, these two in stage finetune",
     )
     vision: VisionSection = VisionSection()
     language: LanguageSection = LanguageSection()
