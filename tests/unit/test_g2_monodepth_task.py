@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from rgbd_files import write_pairs
 from torch import Tensor
 from torch.amp import GradScaler
 
@@ -24,9 +25,11 @@ from omma.engine.task import StepInfo
 from omma.errors import CheckpointError, ConfigError, UsageError
 from omma.runs.console import RunLog
 from omma.systems import get
+from omma.systems.g2_monodepth.baselines import nearest_fill
 from omma.systems.g2_monodepth.changes import draw_window, jitter_colours
 from omma.systems.g2_monodepth.config import TERMS, G2System
 from omma.systems.g2_monodepth.convert import from_reference, load_reference, settings_of, to_reference
+from omma.systems.g2_monodepth.data import build
 from omma.systems.g2_monodepth.losses import RULES, Answer, DepthLosses
 from omma.systems.g2_monodepth.resnetsan import ResNetSAN
 from omma.systems.g2_monodepth.spnet import SIZES, SPNet
@@ -74,6 +77,22 @@ def test_two_steps_of_every_recipe(recipe: str) -> None:
         optimizer.step()
     assert not torch.equal(torch.cat([p.detach().flatten() for p in task.parameters()]), before)
     assert all(line in task.describe()[0] for line in task.train_terms)
+
+
+def test_the_network_sees_given_depths_filled_in_where_a_recipe_says_so(tmp_path: Path) -> None:
+    """The mask, the given depths and the losses stay as they are."""
+    write_pairs(tmp_path / "val", 1)
+    words = ["data.prefill=nearest", "data.max_depth=10", "data.units_per_metre=1000", "data.layout=folders"]
+    task = task_of("base", *words, f"data.root={tmp_path}", "data.val_patterns=[uniform:5%]").eval()
+    samples, collate = build(task.config, "val", augment=False)
+    batch = collate([samples[0]])
+    point, filled = batch["point"][0, 0].numpy(), batch["filled"][0, 0].numpy()
+    assert 0 < (point > 0).mean() < 0.1
+    np.testing.assert_array_equal(filled, nearest_fill(point))
+    with torch.no_grad():
+        expected = task.model(batch["rgb"].float() / 255, batch["filled"], batch["hole_point"])
+        torch.testing.assert_close(task(batch), expected)
+    assert any("filled in (nearest)" in line for line in task.describe())
 
 
 class TestNumbers:

@@ -305,6 +305,11 @@ class G2Data(DataSection):
     measured: Fraction = Field(
         0.0, description="chance that a measured input depth is used where there is one"
     )
+    prefill: Literal["none", "nearest", "linear"] = Field(
+        "none",
+        description="what the network sees between given depths: nothing, as published, or a filling; a "
+        "mask still tells which are given",
+    )
     val_patterns: list[ValPattern] = Field(
         ["none", "uniform:1%", "full"],
         min_length=1,

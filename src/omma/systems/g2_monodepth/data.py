@@ -11,11 +11,18 @@ from omma.data.dataset import Collate
 from omma.data.formats.rgbd import find_files
 from omma.data.formats.rgbd_cache import open_cache
 from omma.errors import DataError
+from omma.systems.g2_monodepth.baselines import linear_fill, nearest_fill
 from omma.systems.g2_monodepth.config import G2Config, G2Data
 from omma.systems.g2_monodepth.degrade import Degradation
 from omma.systems.g2_monodepth.layouts import read_frames
 from omma.systems.g2_monodepth.own import OwnSamples, read_pair
-from omma.systems.g2_monodepth.samples import RgbdSamples, TrainingSamples, ValidationSamples, collate
+from omma.systems.g2_monodepth.samples import (
+    FillingCollate,
+    RgbdSamples,
+    TrainingSamples,
+    ValidationSamples,
+    collate,
+)
 
 
 def build(config: G2Config, split: str, *, augment: bool) -> tuple[RgbdSamples, Collate]:
@@ -53,8 +60,8 @@ def build(config: G2Config, split: str, *, augment: bool) -> tuple[RgbdSamples, 
             hue=data.hue,
             measured=data.measured,
         )
-        return samples, collate
-    return ValidationSamples(frames, data.val_image_size, patterns=data.val_patterns), collate
+        return samples, _collate(data)
+    return ValidationSamples(frames, data.val_image_size, patterns=data.val_patterns), _collate(data)
 
 
 def build_inputs(
@@ -78,7 +85,12 @@ def build_inputs(
         known["intrinsics"] = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
     pairs = zip(files, sparse or [None] * len(files), strict=True)
     frames = [read_pair(image, raw, **known) for image, raw in pairs]
-    return OwnSamples(frames, settings.predict.max_height), collate
+    return OwnSamples(frames, settings.predict.max_height), _collate(settings)
+
+
+def _collate(data: G2Data) -> Collate:
+    fillings = {"nearest": nearest_fill, "linear": linear_fill}
+    return collate if data.prefill == "none" else FillingCollate(fillings[data.prefill])
 
 
 def _root(data: G2Data) -> Path:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -321,3 +322,20 @@ def collate(samples: Sequence[Sample]) -> dict[str, Any]:
         else [sample[key] for sample in samples]
         for key, value in samples[0].items()
     }
+
+
+@dataclass(frozen=True)
+class FillingCollate:
+    """Collates samples and adds filled (B, 1, H, W), their given depths with the pixels between filled in.
+
+    Args:
+        fill: makes a whole map (H, W) of one with zeros.
+    """
+
+    fill: Callable[[Depth], Depth]
+
+    def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        """See the class."""
+        batch = collate(samples)
+        filled = [torch.from_numpy(self.fill(point[0].numpy()))[None] for point in batch["point"]]
+        return batch | {"filled": torch.stack(filled)}

@@ -24,7 +24,8 @@ class G2Task(Task):
     """Depth of every pixel from an image and whatever depth is known.
 
     A batch holds rgb (B, 3, H, W) uint8; depth (true) and point (given), (B, 1, H, W) float32 over max_depth,
-    0 where unknown; hole_point (B, 1, H, W), 1 where point is known; max_depth (B,) metres; and lists of
+    0 where unknown; hole_point (B, 1, H, W), 1 where point is known; with data.prefill filled, point with the
+    pixels between filled in; max_depth (B,) metres; and lists of
     names token, dataset and pattern.
     """
 
@@ -80,6 +81,7 @@ class G2Task(Task):
         chances = ", ".join(f"{name} {getattr(made, name):g}" for name in ("noise", "blur", "holes"))
         given = f"given depth in training: {made.pattern}, {chances}"
         given += f"; measured where there is some, chance {data.measured:g}" if data.measured else ""
+        given += "" if data.prefill == "none" else f"; filled in ({data.prefill})"
         lines = [self.losses.describe(), given, f"in validation: {', '.join(data.val_patterns)}"]
         network = self.config.system.network
         if isinstance(self.model, ResNetSAN):
@@ -103,6 +105,7 @@ class G2Task(Task):
         known = (torch.rand(shape, generator=generator) > 0.9).float()
         rgb = torch.randint(0, 256, (batch_size, 3, *shape[2:]), generator=generator)
         batch = {"rgb": rgb.to(torch.uint8), "depth": depth, "point": depth * known, "hole_point": known}
+        batch["filled"] = batch["point"]
         batch["max_depth"] = torch.full((batch_size,), 10.0)
         names = {"token": [f"example {index}" for index in range(batch_size)]}
         names |= {"dataset": ["example"] * batch_size}
@@ -118,7 +121,8 @@ class G2Task(Task):
         return _per_sample(batch["max_depth"]) if isinstance(self.model, ResNetSAN) else 1.0
 
     def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        return batch["rgb"].float() / 255.0, batch["point"] * self._unit(batch), batch["hole_point"]
+        given = batch["point" if self.config.data.prefill == "none" else "filled"]
+        return batch["rgb"].float() / 255.0, given * self._unit(batch), batch["hole_point"]
 
     def _score(self, pred: Tensor, batch: Batch, meters: Mapping[str, Meter]) -> None:
         meters["loss"].update(float(self.losses.of_depth(pred, batch)), len(pred))
