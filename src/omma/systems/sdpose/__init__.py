@@ -12,6 +12,7 @@ SYSTEM = System(
     convert="convert",
     training_files="training_files",
     viz="viz:draw",
+    doctor="doctor:check",
     aliases="aliases:ALIASES",
     best=("AP", "max"),
     pretrained_key="system.backbone.pretrained",
