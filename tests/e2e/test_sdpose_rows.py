@@ -1,0 +1,467 @@
+"""What a user is promised of SDPose's training, row by row of the spec (R1 to R40, section 11)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.unit import coco_files as files
+from torch import Tensor
+
+from omma.cli import _run
+from omma.core.coco_eval import NUMBERS
+from omma.engine import launch
+from omma.engine.checkpoint import TrainingState
+from omma.engine.optim import build_optimizer
+from omma.engine.schedule import Length, lr_factor
+from omma.engine.task import StepInfo
+from omma.errors import CheckpointError
+from omma.runs.metrics import read_metrics
+from omma.systems import get, sdpose
+from omma.systems.recipes import open_recipe
+from omma.systems.sdpose.config import AugmentSection
+from omma.systems.sdpose.convert import load_reference, to_reference
+from omma.systems.sdpose.keys import POSITIONS
+from omma.systems.sdpose.task import SDPoseTask
+from omma.systems.sdpose.training_files import read_training_file, write_training_file
+
+pytestmark = pytest.mark.e2e
+RECIPE = "sdpose/s_v1"
+NETWORK = ["data.image_size=[64, 48]", "system.dim=24", "system.depth=1", "system.heads=2"]
+TINY = [
+    *NETWORK, "train.workers=0", "train.batch_size=2", "train.device=cpu", "log.tensorboard=false",
+    "log.every=1", "schedule.warmup=0", "save.reference=true",
+]  # fmt: skip
+WITHOUT_REPORT = """
+import omma.cli, omma.commands.train as train
+train._finish = lambda *args: None
+omma.cli.main()
+"""
+RECIPES = Path(sdpose.__file__).parent / "recipes"
+KEYS = Path(__file__).parents[1] / "parity" / "sdpose"
+DISTILLED = ["heatmap_loss", "vis_dist_loss", "kpt_dist_loss"]
+
+
+def _omma(*words: object) -> int:
+    return _run([str(word) for word in words], debug=True)
+
+
+def _train(root: Path, name: str, data: Path, *words: str, recipe: str = RECIPE) -> Path:
+    options = ["--name", name, "--runs-dir", root, f"data.root={data}", *TINY, *words]
+    assert _omma("train", recipe, *options) == 0
+    return root / name
+
+
+def _weights(run: Path, which: str = "final") -> dict[str, Tensor]:
+    return load_file(run / "checkpoints" / which / "model.safetensors")
+
+
+def _rows(run: Path, phase: str) -> list[dict[str, float]]:
+    return [row for row in read_metrics(run / "metrics.csv") if row["phase"] == phase]
+
+
+def _task(*words: str, recipe: str = RECIPE) -> SDPoseTask:
+    torch.manual_seed(0)
+    return SDPoseTask(open_recipe(recipe, [*NETWORK, *words]).config)
+
+
+def _files(run: Path) -> set[str]:
+    return {file.name for file in run.glob("*.pth")}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_report():
+    """Drawing a report takes longer than any of these trainings."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("omma.commands.train._finish", lambda *args: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Five people to train on and seven to validate on, a photo each."""
+    root = tmp_path_factory.mktemp("rows") / "coco"
+    for split, number in (("train", 5), ("val", 7)):
+        people = [files.person(100 + i, i, (20 + 8 * i, 5 + i, 50, 95)) for i in range(1, number + 1)]
+        files.write_split(root, split, files.content(people, images=range(1, number + 1)))
+    return root
+
+
+@pytest.fixture(scope="module")
+def four_epochs(data, tmp_path_factory) -> Path:
+    """Four epochs of two steps, with a step of the schedule in each half and a file after each epoch."""
+    words = ["train.length=4 epochs", "schedule.at=[1 epoch, 3 epochs]", "validate.every=4 epochs"]
+    words += ["save.every=1 epoch", "save.keep_last=9", "log.tensorboard=true"]
+    return _train(tmp_path_factory.mktemp("runs"), "four", data, *words)
+
+
+@pytest.fixture(scope="module")
+def long_run(data, tmp_path_factory) -> Path:
+    """25 epochs of one step where no link can be made; intervals and what is kept are the recipe's."""
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError("links are not allowed here")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "symlink", refuse)
+        patch.setattr(Path, "symlink_to", refuse)
+        words = ["train.length=25 epochs", "train.batch_size=5", "system.cycles=1"]
+        return _train(tmp_path_factory.mktemp("long"), "long", data, *words)
+
+
+# --- numbers of the recipes ---
+
+
+def test_guides_numbers():
+    """R9, R10, R17 to R24, R26: what the guide's file says, under our names."""
+    config = open_recipe("sdpose").config
+    optim, schedule, train = config.optim, config.schedule, config.train
+    assert (train.batch_size, train.workers, str(train.length)) == (64, 2, "300 epochs")
+    assert (optim.name, optim.lr, optim.weight_decay, optim.grad_clip) == ("adam", 1e-3, 0, 1.0)
+    assert (optim.betas, optim.eps) == ((0.9, 0.999), 1e-8)
+    assert ([str(at) for at in schedule.at], schedule.gamma) == (["200 epochs", "260 epochs"], 0.1)
+    assert (str(schedule.warmup), schedule.warmup_factor) == ("500", 0.001)
+    assert (str(config.save.every), config.save.keep_last, config.log.every) == ("10 epochs", 3, 50)
+    assert (str(config.validation.every), config.save.reference) == ("10 epochs", True)
+    assert get("sdpose").best == ("AP", "max")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "batch", "tokens", "depth", "cycles", "backbone"),
+    [
+        ("t", 64, (4, 3), 6, 3, "stemnet"),
+        ("s_v1", 64, (4, 3), 12, 2, "stemnet"),
+        ("s_v2", 24, (2, 2), 12, 2, "stemnet"),
+        ("b", 32, (4, 3), 12, 2, "hrnet_w32"),
+    ],
+)
+def test_published_variants(recipe, batch, tokens, depth, cycles, backbone):
+    """Section 3.1, R17, D1, D2, D4: nothing detached, no clipping, both token losses 5e-6."""
+    config = open_recipe(f"sdpose/{recipe}").config
+    system = config.system
+    assert (config.train.batch_size, system.patch, system.depth) == (batch, tokens, depth)
+    assert (system.cycles, system.backbone.name) == (cycles, backbone)
+    assert (system.dim, system.heads, system.mlp_ratio, system.position) == (192, 8, 3, "sine-full")
+    distill = system.distill
+    assert (distill.loss, distill.loss_weight, distill.detach_teacher) == ("plain", 5e-6, False)
+    assert config.optim.grad_clip is None
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changed"),
+    [
+        ("maskedkd_v2", {}),
+        ("maskedkd_ratio_0.5", {"mask_ratio": 0.5}),
+        ("maskedkd_weight_1e4", {"loss_weight": 1e-4}),
+        ("maskedkd_importance", {"mask_strategy": "importance"}),
+    ],
+)
+def test_guides_presets(recipe, changed):
+    """R4, R27 to R30."""
+    expected = {"loss": "masked", "loss_weight": 1e-5, "mask_ratio": 0.3, "mask_strategy": "random"} | changed
+    config = open_recipe(f"sdpose/{recipe}").config
+    assert {name: getattr(config.system.distill, name) for name in expected} == expected
+    assert (config.optim.grad_clip, config.system.distill.detach_teacher) == (1.0, True)
+
+
+def test_fast_preset():
+    """R37, D6: the steps of the learning rate move along with the length."""
+    config = open_recipe("sdpose/fast").config
+    assert (str(config.train.length), str(config.validation.every)) == ("100 epochs", "5 epochs")
+    assert [at.count for at in config.schedule.at] == [round(200 / 3), round(260 / 3)]
+
+
+def test_augmentation():
+    """D5: SDPose's own, not mmpose's."""
+    expected = {
+        "shift": 0.16, "shift_chance": 0.3, "flip_chance": 0.5, "half_body_chance": 0.3,
+        "half_body_draw": "published", "scale": 0.35, "rotation_deg": 45, "rotation_chance": 0.6,
+    }  # fmt: skip
+    assert AugmentSection().model_dump() == expected
+    assert open_recipe("sdpose").config.data.augment == AugmentSection()
+
+
+@pytest.mark.parametrize(
+    ("epoch", "step", "rate"),
+    [
+        *[(0, 0, 1e-6), (0, 250, 1e-3 * (1 - 0.5 * 0.999)), (1, 207, 1e-3)],
+        *[(199, 292, 1e-3), (200, 0, 1e-4), (259, 292, 1e-4), (260, 0, 1e-5), (299, 292, 1e-5)],
+    ],
+)
+def test_learning_rate(epoch, step, rate):
+    """R20, R22: warm-up by steps, drops at the start of the 201st and the 261st epoch."""
+    config = open_recipe("sdpose").config
+    found = config.optim.lr * lr_factor(config.schedule, 293 * epoch + step, Length(293 * 300, 293))
+    assert found == pytest.approx(rate, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in RECIPES.glob("*.yaml")))
+def test_every_recipe_trains(name):
+    """R19, section 11: each one builds and takes a step that changes the weights."""
+    words = ["system.backbone.pretrained=none", "optim.lr=1e-3"]
+    task = _task(*words, recipe=f"sdpose/{name}").train()
+    assert task.train_terms[0] == "heatmap_loss"
+    optimizer = build_optimizer(task.config.optim, task.param_groups(1e-3, task.config.optim.weight_decay))
+    before = task.model.head.keypoint_token.detach().clone()
+    terms = task.training_step(task.example_batch(2), StepInfo(0, 0, 0.0))
+    assert set(task.train_terms) == set(terms) - {"loss"}
+    terms["loss"].backward()
+    optimizer.step()
+    assert all(torch.isfinite(value) for value in terms.values())
+    assert not torch.equal(before, task.model.head.keypoint_token)
+
+
+def test_sweep_lists_its_runs(capsys):
+    """R31: three ratios, three weights, two strategies."""
+    assert _omma("sweep", "sdpose/sweep", "--name", "grid", "--dry-run") == 0
+    listed = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("grid-")]
+    assert len(listed) == len({row[0] for row in listed}) == 18
+    assert len({tuple(row[1:]) for row in listed}) == 18
+
+
+def test_a_share_of_one_cannot_be_masked(capfd):
+    """R29."""
+    words = ["train", "sdpose/maskedkd_v2", "system.distill.mask_ratio=1", "--runs-dir", "nowhere"]
+    assert _run(words, debug=False) == 2
+    assert "system.distill.mask_ratio" in capfd.readouterr().err
+
+
+def test_terms_of_each_kind_of_token():
+    """R27: visual and keypoint tokens with a loss, a weight, a ratio and a strategy of their own."""
+    words = ["system.distill.loss=masked", "system.distill.keypoint.loss=none"]
+    words += ["system.distill.visual={loss_weight: 1.0e-4, mask_ratio: 0.5, mask_strategy: importance}"]
+    task = _task(*words)
+    assert task.train_terms == ("heatmap_loss", "vis_dist_loss", "acc_pose")
+    (term,) = task.loss.terms
+    assert (term.loss_weight, term.mask_ratio, term.mask_strategy) == (1e-4, 0.5, "importance")
+
+
+# --- where a run lies ---
+
+
+def test_a_run_lies_where_it_is_told_to(data, tmp_path, monkeypatch, capfd):
+    """R1, R2, R5, R14: name and folder under the guide's flags; a second start is refused unless told."""
+    monkeypatch.chdir(tmp_path)
+    words = [f"data.root={data}", *TINY, "train.length=1", "save.reference=false"]
+    assert _omma("train", RECIPE, "--work-dir", "elsewhere/mine", *words) == 0
+    assert _omma("train", RECIPE, "--exp-name", "x", "--runs-dir", "work_dirs", *words) == 0
+    assert _omma("train", RECIPE, "--runs-dir", "work_dirs", *words) == 0
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["elsewhere", "work_dirs"]
+    assert (tmp_path / "elsewhere" / "mine" / "metrics.csv").is_file()
+    names = sorted(path.name for path in (tmp_path / "work_dirs").iterdir())
+    assert len(names) == 2
+    assert re.match(r"sdpose-s_v1-\d+", names[0])
+    assert names[1] == "x"
+    again = ["train", RECIPE, "--exp-name", "x", "--runs-dir", "work_dirs", *words]
+    capfd.readouterr()
+    assert _run(again, debug=False) == 2
+    assert str(Path("work_dirs", "x")) in capfd.readouterr().err
+    assert _omma(*again, "--overwrite") == 0
+
+
+def test_log_of_a_run(four_epochs):
+    """R3, R24, R40: text and a row a step with rate, terms, accuracy, time, data's share and memory."""
+    assert "step 8/8" in (four_epochs / "log.txt").read_text(encoding="utf-8")
+    rows = _rows(four_epochs, "train")
+    assert [row["step"] for row in rows] == list(range(1, 9))
+    names = {"lr", "loss", *DISTILLED, "acc_pose", "step_time", "data_share", "memory", "grad_norm"}
+    assert all(names <= {name for name, value in row.items() if value is not None} for row in rows)
+    assert [row["lr"] for row in rows] == pytest.approx([1e-3] * 2 + [1e-4] * 4 + [1e-5] * 2)
+
+
+def test_tensorboard_shows_each_term(four_epochs):
+    """R25."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = next(four_epochs.rglob("events.out.tfevents.*")).parent
+    tags = set(EventAccumulator(str(events)).Reload().Tags()["scalars"])
+    assert {f"train/{name}" for name in ("loss", *DISTILLED, "acc_pose", "lr")} <= tags
+    assert {"val/AP", "val/AR"} <= tags
+
+
+# --- checkpoints ---
+
+
+def test_files_of_25_epochs(long_run):
+    """R9, R11, R12, R15, D3: every tenth and the last epoch, and the last one again as latest; no links."""
+    best = {name for name in _files(long_run) if name.startswith("best")}
+    assert _files(long_run) == {"epoch_10.pth", "epoch_20.pth", "epoch_25.pth", "latest.pth", *best}
+    assert len(best) == 1
+    assert not any(path.is_symlink() for path in long_run.rglob("*"))
+    latest, last = (torch.load(long_run / name, weights_only=True) for name in ("latest.pth", "epoch_25.pth"))
+    assert str(latest["meta"]) == str(last["meta"])  # as text, as NaN equals NaN
+    assert (last["meta"]["epoch"], last["meta"]["iter"]) == (25, 25)
+    assert all(torch.equal(value, last["state_dict"][name]) for name, value in latest["state_dict"].items())
+
+
+def test_ten_numbers_every_tenth_epoch(long_run):
+    """R26, R35."""
+    rows = _rows(long_run, "val")
+    assert [row["step"] for row in rows] == [10, 20, 25]
+    assert all(set(NUMBERS) <= row.keys() for row in rows)
+    meta = torch.load(long_run / "epoch_20.pth", weights_only=True)["meta"]
+    assert meta["metrics"]["AP"] == pytest.approx(rows[1]["AP"])
+
+
+def test_files_of_a_run_are_safe_and_complete(four_epochs):
+    """Section 8: mmcv's parts, tensors and plain values alone, published names; the same bits as our own."""
+    content = torch.load(four_epochs / "epoch_4.pth", weights_only=True)
+    assert set(content) == {"meta", "state_dict", "optimizer"}
+    assert (content["meta"]["epoch"], content["meta"]["iter"]) == (4, 8)
+    ours = {name.removeprefix("model."): value for name, value in _weights(four_epochs).items()}
+    saved = load_reference(content, heads=2).state_dict()
+    assert saved.keys() == ours.keys()
+    assert all(torch.equal(value, ours[name]) for name, value in saved.items())
+
+
+def _stepped() -> tuple[SDPoseTask, dict[str, Any]]:
+    task = _task()
+    optimizer = torch.optim.Adam(task.parameters())
+    task.training_step(task.example_batch(2), StepInfo(0, 0, 0.0))["loss"].backward()
+    optimizer.step()
+    return task, optimizer.state_dict()
+
+
+def test_what_is_kept_of_50_epochs(tmp_path):
+    """R10, R13: three periodic files, latest, and the best alone, with its AP inside."""
+    task, optimizer = _stepped()
+    for epoch in (10, 20, 30, 40, 50):
+        scores = {"AP": 0.7 if epoch == 30 else 0.1 + epoch / 1000, "APL": float("nan")}
+        for kind in ["best", "step"] if epoch in (10, 20, 30) else ["step"]:
+            write_training_file(tmp_path, task, TrainingState(kind, 7 * epoch, epoch, scores, optimizer))
+        if epoch == 20:
+            assert "best_AP_epoch_20.pth" in _files(tmp_path)
+    write_training_file(tmp_path, task, TrainingState("final", 350, 50, {}, optimizer))
+    kept = {f"epoch_{epoch}.pth" for epoch in (30, 40, 50)}
+    assert _files(tmp_path) == {*kept, "latest.pth", "best_AP_epoch_30.pth"}
+    best = torch.load(tmp_path / "best_AP_epoch_30.pth", weights_only=True)
+    assert best["meta"]["metrics"]["AP"] == 0.7
+    assert torch.load(tmp_path / "latest.pth", weights_only=True)["meta"]["epoch"] == 50
+
+
+def test_inside_an_epoch_the_step_counts(tmp_path):
+    """D3: what is stopped between epochs' ends goes on at its step."""
+    task, optimizer = _stepped()
+    state = TrainingState("step", 75, 10, {}, optimizer, steps_in_epoch=5)
+    assert write_training_file(tmp_path, task, state).name == "iter_75.pth"
+    found = read_training_file(torch.load(tmp_path / "latest.pth", weights_only=True), task)
+    assert (found.step, found.epoch) == (75, None)
+
+
+@pytest.mark.parametrize("name", ["model_s_v1", "model_b"])
+def test_moments_find_their_parameters(name):
+    """Section 8: numbered as in the original's network, whose sine table is a parameter without a state."""
+    backbone = [] if name == "model_s_v1" else ["system.backbone={name: hrnet_w32, pretrained: none}"]
+    task = SDPoseTask(open_recipe(RECIPE, backbone).config)
+    weights = to_reference(task.model)
+    names = list(json.loads((KEYS / f"{name}.keys.json").read_text("utf-8"))["shapes"])
+    names.insert(names.index("keypoint_head.tokenpose.keypoint_token") + 1, POSITIONS)
+    parameters = [name for name in names if not name.endswith(("running_mean", "running_var", "tracked"))]
+    moments = {
+        number: {"step": 3, "exp_avg": weights[name], "exp_avg_sq": weights[name] ** 2}
+        for number, name in enumerate(parameters)
+        if name != POSITIONS
+    }
+    content = {
+        "meta": {"epoch": 1, "iter": 3},
+        "state_dict": {name: weights[name] for name in names},
+        "optimizer": {"state": moments, "param_groups": []},
+    }
+    found = read_training_file(content, task)
+    own = [parameter for parameter in task.parameters() if parameter.requires_grad]
+    assert len(found.moments) == len(own) == len(moments)
+    for parameter, moment in zip(own, found.moments, strict=True):
+        assert torch.equal(parameter, moment["exp_avg"])
+        assert torch.equal(parameter**2, moment["exp_avg_sq"])
+
+
+def test_weights_alone_are_no_training():
+    task = _task()
+    with pytest.raises(CheckpointError, match=r"no optimizer, meta.epoch, meta.iter.*cannot be continued"):
+        read_training_file({"state_dict": to_reference(task.model)}, task)
+    content = {"meta": {"epoch": 1, "iter": 1}, "optimizer": {"state": {}}}
+    weights = to_reference(_task("system.depth=2").model)
+    deeper = _task("system.depth=3")
+    with pytest.raises(CheckpointError, match="no weights for 11 tensors of this network"):
+        read_training_file(content | {"state_dict": weights}, deeper)
+
+
+# --- going on ---
+
+
+def test_two_and_two_epochs_are_four(data, four_epochs, tmp_path):
+    """R6: the same bits, rates and losses after a resume."""
+    words = ["train.length=2 epochs", "schedule.at=[1 epoch, 3 epochs]", "validate.every=4 epochs"]
+    run = _train(tmp_path, "half", data, *words, "save.every=1 epoch", "save.keep_last=9")
+    assert _omma("resume", run, "train.length=4 epochs") == 0
+    expected, found = _weights(four_epochs), _weights(run)
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+    for name in ("loss", "lr", "epoch"):
+        values = [[row[name] for row in _rows(one, "train")] for one in (four_epochs, run)]
+        assert values[0] == values[1]
+    assert {"epoch_1.pth", "epoch_2.pth", "epoch_3.pth", "epoch_4.pth", "latest.pth"} <= _files(run)
+
+
+@pytest.mark.parametrize("steps", [4, 999])
+def test_a_file_goes_on_at_the_next_epoch(data, four_epochs, tmp_path, steps):
+    """R6, R34: whatever number of steps an epoch had there; epochs 3 and 4 end as the whole training."""
+    content = torch.load(four_epochs / "epoch_2.pth", weights_only=True)
+    content["meta"]["iter"] = steps
+    file = tmp_path / "elsewhere" / "epoch_2.pth"
+    file.parent.mkdir()
+    torch.save(content, file)
+    words = ["train.length=4 epochs", "schedule.at=[1 epoch, 3 epochs]", "validate.every=4 epochs"]
+    run = _train(tmp_path, "on", data, *words, "--resume-from", str(file))
+    rows = _rows(run, "train")
+    assert [row["step"] for row in rows] == [5, 6, 7, 8]
+    assert [row["lr"] for row in rows] == [row["lr"] for row in _rows(four_epochs, "train")[4:]]
+    expected, found = _weights(four_epochs), _weights(run)
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+
+
+def test_weights_alone_start_anew(data, four_epochs, tmp_path, capfd):
+    """R7, R8: first step, first rate, the file's weights; together with a resume it is an error."""
+    file = str(four_epochs / "epoch_4.pth")
+    run = _train(tmp_path, "anew", data, "--init", file, "optim.lr=1e-30", "train.length=1")
+    assert [row["step"] for row in _rows(run, "train")] == [1]
+    expected, found = _weights(four_epochs), _weights(run)
+    changed = ("running_mean", "running_var", "num_batches_tracked")
+    assert all(torch.equal(v, found[name]) for name, v in expected.items() if not name.endswith(changed))
+    both = ["train", RECIPE, f"data.root={data}", *TINY, "--init", file, "--resume", file]
+    capfd.readouterr()
+    assert _run([*both, "--name", "both", "--runs-dir", str(tmp_path)], debug=False) == 2
+    assert "--init" in capfd.readouterr().err
+
+
+# --- several processes ---
+
+
+@pytest.mark.multi
+def test_two_processes_are_one_with_twice_the_batch(data, tmp_path, monkeypatch):
+    """R33: losses and weights of a global batch of four; each normalises over its own two, as micro-steps do.
+
+    The scores of seven people shared by two processes are those of one.
+    """
+    monkeypatch.setattr(launch, "_COMMAND", (sys.executable, "-c", WITHOUT_REPORT))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    words = ["train.length=2 epochs", "validate.every=2 epochs", "optim={name: sgd, lr: 0.01}"]
+    one = _train(tmp_path, "one", data, *words, "train.accumulate=2")
+    two = _train(tmp_path, "two", data, *words, "train.devices=2")
+    for row, other in zip(_rows(one, "train"), _rows(two, "train"), strict=True):
+        assert [row[name] for name in DISTILLED] == pytest.approx([other[n] for n in DISTILLED], rel=1e-5)
+    expected, found = _weights(one), _weights(two)
+    for name, value in expected.items():
+        if "running" not in name and "tracked" not in name:
+            torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6)
+    assert _omma("eval", f"{two}@final") == 0
+    alone = json.loads((two / "eval" / "val" / "metrics.json").read_text(encoding="utf-8"))["metrics"]
+    shared = _rows(two, "val")[-1]
+    for name in ("loss", "AP", "AR", "error_px", "OKS", "peak"):
+        assert shared[name] == pytest.approx(alone[name], rel=1e-5), name
