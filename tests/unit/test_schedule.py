@@ -7,6 +7,7 @@ import pytest
 from omma.config.base import (
     ConstantSchedule,
     CosineSchedule,
+    LinearSchedule,
     Period,
     PlateauSchedule,
     PolySchedule,
@@ -47,6 +48,12 @@ def test_steps_at_epochs_with_warmup(step, factor):
 def test_step_every_period():
     schedule = StepSchedule(name="step", every=Period(2, "epochs"), gamma=0.5)
     assert [lr_factor(schedule, step, LENGTH) for step in (0, 19, 20, 39, 40)] == [1, 1, 0.5, 0.5, 0.25]
+
+
+def test_linear_starts_after_the_warmup_and_ends_at_the_final_factor():
+    schedule = LinearSchedule(name="linear", final_factor=0.2, warmup=Period(20), warmup_factor=0.0)
+    factors = [lr_factor(schedule, step, LENGTH) for step in (0, 10, 20, 110, 200, 300)]
+    assert factors == pytest.approx([0.0, 0.5, 1.0, 0.6, 0.2, 0.2])
 
 
 def test_cosine_starts_after_the_warmup_and_ends_at_the_final_factor():

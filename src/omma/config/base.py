@@ -157,6 +157,13 @@ class CosineSchedule(_Schedule):
     final_factor: Fraction = 0.0
 
 
+class LinearSchedule(_Schedule):
+    """A straight line after the warm-up, from the learning rate down to final_factor of it."""
+
+    name: Literal["linear"]
+    final_factor: Fraction = 0.0
+
+
 class PolySchedule(_Schedule):
     """(1 - progress)^power, not below final_factor."""
 
@@ -175,7 +182,7 @@ class PlateauSchedule(_Schedule):
 
 
 Schedule = Annotated[
-    ConstantSchedule | StepSchedule | CosineSchedule | PolySchedule | PlateauSchedule,
+    ConstantSchedule | StepSchedule | CosineSchedule | LinearSchedule | PolySchedule | PlateauSchedule,
     Field(discriminator="name"),
 ]
 

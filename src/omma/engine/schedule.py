@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from omma.config.base import (
     ConstantSchedule,
     CosineSchedule,
+    LinearSchedule,
     PlateauSchedule,
     PolySchedule,
     Schedule,
@@ -37,8 +38,8 @@ def lr_factor(schedule: Schedule, step: int, length: Length) -> float:
         length: of the training.
 
     Returns:
-        warm-up factor x schedule factor. Step and poly count from the first step, as mmcv does; cosine starts
-        after the warm-up. The plateau schedule's own factor is in `Plateau`.
+        warm-up factor x schedule factor. Step and poly count from the first step, as mmcv does; cosine and
+        linear start after the warm-up. The plateau schedule's own factor is in `Plateau`.
     """
     return _warmup(schedule, step, length) * _after_warmup(schedule, step, length)
 
@@ -53,9 +54,11 @@ def _after_warmup(schedule: Schedule, step: int, length: Length) -> float:
         return 1.0
     if isinstance(schedule, StepSchedule):
         return schedule.gamma ** _drops(schedule, step, length)
+    if isinstance(schedule, LinearSchedule):
+        return _faded(schedule, 1.0 - _progress_after_warmup(schedule, step, length))
     if isinstance(schedule, PolySchedule):
         return max(schedule.final_factor, (1.0 - min(1.0, step / length.total)) ** schedule.power)
-    return _cosine(schedule, step, length)
+    return _faded(schedule, 0.5 * (1.0 + math.cos(math.pi * _progress_after_warmup(schedule, step, length))))
 
 
 def _drops(schedule: StepSchedule, step: int, length: Length) -> int:
@@ -65,10 +68,13 @@ def _drops(schedule: StepSchedule, step: int, length: Length) -> int:
     return step // every if every else 0
 
 
-def _cosine(schedule: CosineSchedule, step: int, length: Length) -> float:
+def _progress_after_warmup(schedule: Schedule, step: int, length: Length) -> float:
     warmup = schedule.warmup.steps(length.steps_per_epoch)
-    progress = min(1.0, max(0, step - warmup) / max(1, length.total - warmup))
-    return schedule.final_factor + (1.0 - schedule.final_factor) * 0.5 * (1.0 + math.cos(math.pi * progress))
+    return min(1.0, max(0, step - warmup) / max(1, length.total - warmup))
+
+
+def _faded(schedule: CosineSchedule | LinearSchedule, factor: float) -> float:
+    return schedule.final_factor + (1.0 - schedule.final_factor) * factor
 
 
 def improved(value: float, best: float | None, mode: str, min_delta: float = 0.0) -> bool:
