@@ -43,7 +43,7 @@ class SDPoseTask(Task):
 
     def forward(self, batch: Batch) -> Tensor:
         """Heatmaps (B, 17, H / 4, W / 4) float32 of the first cycle, or its mean with mirrored crops."""
-        image = self._normalise(batch["image"])
+        image = self.normalise(batch["image"])
         if not self.config.evaluation.flip:
             return self.model(image).float()
         both = self.model(torch.cat([image, image.flip(-1)])).float()
@@ -52,8 +52,8 @@ class SDPoseTask(Task):
 
     def training_step(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         """The loss and its weighted terms, which add up to it, and the share of joints that are found."""
-        target, weight = self._target(batch)
-        image = self._normalise(batch["image"])
+        target, weight = self.targets(batch)
+        image = self.normalise(batch["image"])
         cycles = self.model.forward_cycles(image, cycles=self.cycles, attention=self.loss.needs_attention)
         terms = self.loss(cycles, target, weight)
         with torch.no_grad():
@@ -72,9 +72,9 @@ class SDPoseTask(Task):
         """See Task."""
         heatmaps = self(batch)
         if batch["boxes"] == "ground_truth":
-            loss = joints_mse(heatmaps, *self._target(batch))
+            loss = joints_mse(heatmaps, *self.targets(batch))
             meters["loss"].update(float(loss), len(heatmaps))
-        self._score(*self._decode(heatmaps, batch)[:2], batch, meters)
+        self._score(*self.to_joints(heatmaps, batch)[:2], batch, meters)
 
     def score(self, arrays: Mapping[str, np.ndarray], batch: Batch, meters: Mapping[str, Meter]) -> None:
         """Update the meters with one saved person: arrays "joints" (17, 2) in the photo, "scores" (17,)."""
@@ -87,7 +87,7 @@ class SDPoseTask(Task):
 
     def predict(self, inputs: Batch) -> Prediction:
         """Joints of one person in pixels of the photo, with what a picture needs."""
-        joints, scores, cells = self._decode(self(inputs), inputs)
+        joints, scores, cells = self.to_joints(self(inputs), inputs)
         arrays = {"joints": joints[0], "scores": scores[0], "in_crop": cells[0] * STRIDE}
         arrays |= {name: inputs[name][0] for name in ("image", "box")}
         if inputs["boxes"] == "ground_truth":
@@ -112,7 +112,7 @@ class SDPoseTask(Task):
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         """A normalised crop (1, 3, H, W)."""
-        return (self._normalise(self.example_batch(1)["image"]),)
+        return (self.normalise(self.example_batch(1)["image"]),)
 
     def example_batch(self, batch_size: int) -> dict[str, Any]:
         """Random crops and joints."""
@@ -154,10 +154,11 @@ class SDPoseTask(Task):
         encoding = self.config.data.target.encoding
         return encoding if encoding in ("udp", "megvii") else self.config.evaluation.decode
 
-    def _normalise(self, image: Tensor) -> Tensor:
+    def normalise(self, image: Tensor) -> Tensor:
+        """What the network takes of crops (B, 3, H, W) uint8."""
         return (image.float() - self.mean) / self.std
 
-    def _target(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Heatmaps (B, 17, h, w) and weights (B, 17, 1) of the joints."""
         rules = self.config.data.target
         target, weight = encode(
@@ -165,7 +166,7 @@ class SDPoseTask(Task):
         )
         return target, visible_weights(weight[..., 0])[..., None] if rules.joint_weights else weight
 
-    def _decode(self, heatmaps: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def to_joints(self, heatmaps: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Joints (B, 17, 2) in pixels of the photos, their scores (B, 17), and joints in cells."""
         step = self.config.evaluation.largest_step
         cells, scores = decode(heatmaps, method=self._decoding, largest_step=step)
