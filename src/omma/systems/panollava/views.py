@@ -2,7 +2,7 @@
 
 Perspective views are sampled bilinearly through maps that are computed once for a size of panorama.
 Strategies that follow the reference do so to the pixel; `e2p`, omma's own, first shrinks the panorama by area
-to the views' resolution, so that nothing is skipped, and steps around the full circle evenly.
+so that no detail is skipped, and steps around the full circle evenly.
 """
 
 from __future__ import annotations
@@ -145,15 +145,9 @@ def view_centres(settings: ViewsSection) -> list[View]:
 
 
 def _e2p(cutter: ViewCutter, panorama: Picture) -> Iterable[Picture]:
-    height, width = cutter.size
-    # a panorama of this size has the resolution of the views' middle
-    fov = cutter.settings.fov_deg
-    working = (round(180 / fov * height), 2 * round(180 / fov * width))
-    small = tuple(min(pair) for pair in zip(working, panorama.shape[:2], strict=True))
-    if small != panorama.shape[:2]:
-        panorama = cv2.resize(panorama, small[::-1], interpolation=cv2.INTER_AREA)
+    panorama = shrink(panorama, cutter.settings)
     if cutter.settings.global_view:
-        yield cv2.resize(panorama, (width, height), interpolation=cv2.INTER_AREA)
+        yield cv2.resize(panorama, cutter.size[::-1], interpolation=cv2.INTER_AREA)
     yield from cutter.render(panorama)
 
 
@@ -207,6 +201,25 @@ _STRATEGIES: dict[str, Callable[[ViewCutter, Picture], Iterable[Picture]]] = {
     "anyres_max": _anyres_max,
     "anyres_e2p": _anyres_e2p,
 }
+
+
+def shrink(panorama: Picture, settings: ViewsSection) -> Picture:
+    """A panorama reduced by area to the resolution that views have in their middle; never enlarged.
+
+    Args:
+        panorama: (H, W, 3) uint8.
+        settings: size and field of the views.
+    """
+    needed = [round(length * 180 / settings.fov_deg) for length in settings.image_size]
+    height, width = min(panorama.shape[0], needed[0]), min(panorama.shape[1], 2 * needed[1])
+    # whole pixels first: averaging them is many times faster than any other ratio
+    factor = min(panorama.shape[0] // height, panorama.shape[1] // width)
+    if factor > 1:
+        whole = (panorama.shape[1] // factor, panorama.shape[0] // factor)
+        panorama = cv2.resize(panorama, whole, interpolation=cv2.INTER_AREA)
+    if panorama.shape[:2] == (height, width):
+        return panorama
+    return cv2.resize(panorama, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def grid_pieces(panorama: Picture, grid: Size) -> list[Picture]:
