@@ -170,7 +170,7 @@ def train(
     runs_dir: RunsDir = None,
 ) -> None:
     """Train a recipe. Flags of the original tools (--dataroot, --bsz ...) are understood too."""
-    from omma.commands.train import train_words
+    from omma.commands.typed import train_words
 
     kind = {"smoke": smoke, "overfit": overfit, "init": init, "partial": partial, "resume_from": resume}
     train_words(recipe, words or [], name=name, **kind, overwrite=overwrite, runs_dir=runs_dir)
@@ -178,10 +178,10 @@ def train(
 
 @app.command()
 def resume(run: RunArg, words: Words = None, runs_dir: RunsDir = None) -> None:
-    """Continue a run exactly where it stopped."""
-    from omma.commands.train import resume as resume_run
+    """Continue a run exactly where it stopped, or a chain with its first unfinished stage."""
+    from omma.commands.typed import resume_words
 
-    resume_run(run, words or [], runs_dir=runs_dir)
+    resume_words(run, words or [], runs_dir=runs_dir)
 
 
 @app.command("train-worker", hidden=True)

@@ -11,7 +11,7 @@ import torch
 
 from omma.commands.build import build_task, build_training_data, device_of
 from omma.commands.flags import read_words
-from omma.commands.train import system_of
+from omma.commands.typed import system_of
 from omma.data.loader import Loader, to_device
 from omma.data.sampler import TrainBatches
 from omma.engine.bench import WARMUP, bench_steps

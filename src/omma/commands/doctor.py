@@ -57,7 +57,7 @@ def _recipe_findings(
     recipe: str, words: Sequence[str], out: Path | None, start: dict[str, str | None]
 ) -> Iterator[Finding]:
     from omma.commands.flags import place_of, read_words
-    from omma.commands.train import system_of
+    from omma.commands.typed import system_of
     from omma.doctor.plan import Plan, check_plan
     from omma.systems.recipes import open_recipe
 

@@ -11,7 +11,7 @@ from omma.config.yaml import dump_yaml
 from omma.errors import UsageError
 from omma.runs.folder import runs_root
 from omma.systems import System, get, systems
-from omma.systems.recipes import find_recipe, open_recipe
+from omma.systems.recipes import ChainStage, chain_stages, find_recipe, open_recipe
 
 
 def list_recipes(system: str | None = None) -> str:
@@ -35,11 +35,19 @@ def _headline(file: Path) -> str:
 
 
 def show_recipe(recipe: str, overrides: Sequence[str], runs_dir: str | None = None) -> str:
-    """The resolved config as YAML, the source of each value as a comment."""
+    """The resolved config as YAML, the source of each value as a comment; of a chain its stages."""
+    stages = chain_stages(recipe, runs_root(runs_dir))
+    if stages:
+        return "\n".join(_stage_line(stage) for stage in stages)
     found = open_recipe(recipe, overrides, runs_root=runs_root(runs_dir))
     rows = list(_rows(found.config.as_dict(), found.sources))
     width = min(max(len(text) for text, _ in rows), 60)
     return "\n".join(f"{text:<{width}}  # {source}" if source else text for text, source in rows)
+
+
+def _stage_line(stage: ChainStage) -> str:
+    start = f", from the best weights of {stage.init_from}" if stage.init_from else ""
+    return f"{stage.name}: {stage.recipe}{start}  # omma show {stage.recipe}"
 
 
 def _rows(tree: dict[str, Any], sources: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

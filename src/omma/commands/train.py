@@ -10,14 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omma.commands.flags import place_of, read_words
 from omma.commands.smoke import fit_warmup, smoke_overrides
 from omma.errors import OmmaError, Preempted, UsageError
 from omma.runs.console import RunLog
 from omma.runs.files import write_json_atomic
 from omma.runs.folder import RunFolder, default_name, runs_root
 from omma.runs.provenance import write_provenance
-from omma.systems import System, get
 from omma.systems.recipes import Recipe, open_recipe
 
 if TYPE_CHECKING:
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
 
 RESUME_KEYS = ("train.length", "train.workers", "train.device", "train.early_stop", "data.root")
 RESUME_SECTIONS = ("validate.", "save.", "log.")
-_OWN_OPTIONS = tuple("--name --smoke --overfit --init --partial --resume --overwrite --runs-dir".split())
 
 
 @dataclass(frozen=True)
@@ -43,36 +40,6 @@ class Start:
     init: str | None = None
     resume_file: str | None = None
     partial: bool = False
-
-
-def train_words(
-    recipe: str, words: Sequence[str], *, resume_from: str | None = None, **options: Any
-) -> RunFolder:
-    """`omma train` as typed: flags of the original tools become settings, `--resume RUN` resumes."""
-    from omma.systems.recipes import find_recipe
-
-    system = system_of(recipe, options.get("runs_dir"))
-    read = read_words(words, system, _OWN_OPTIONS)
-    for line in read.read_as:
-        print(f"read {line}")  # noqa: T201
-    find_recipe(recipe, runs_root(options.get("runs_dir")))
-    source = resume_from or read.options.get("resume")
-    options["init"] = options.get("init") or read.options.get("init")
-    if source and options["init"]:
-        from omma.doctor.plan import both_given
-
-        finding = both_given(options["init"], source)
-        raise UsageError(finding.title, finding.fix)
-    options["name"], options["runs_dir"] = place_of(
-        read.options, options.get("name"), options.get("runs_dir")
-    )
-    if source and not Path(source).is_file():
-        return resume(source, read.overrides, runs_dir=options.get("runs_dir"))
-    folder = Path(source).parent if source else None
-    if folder and RunFolder(folder).is_run() and options.get("name") == folder.name:
-        print(f"{folder} is a run: it goes on from its last checkpoint")  # noqa: T201
-        return resume(str(folder), _changeable(read.overrides))
-    return train(recipe, read.overrides, resume_file=source, **options)
 
 
 def train(
@@ -160,11 +127,6 @@ def resume(
         if overrides:
             _rewrite_config(folder, run_recipe(folder, overrides))
     return _go(folder, quiet=quiet)
-
-
-def _changeable(overrides: Sequence[str]) -> list[str]:
-    """Of the words of the start, those that a resume may repeat or change."""
-    return [word for word in overrides if word.startswith((*RESUME_KEYS, *RESUME_SECTIONS))]
 
 
 def train_worker(path: str) -> int:
@@ -382,11 +344,3 @@ def _reference_writer(recipe: Recipe, run: RunFolder) -> Any:
         return None
     module = _training_files(recipe)
     return lambda task, state: module.write_training_file(run.path, task, state)
-
-
-def system_of(recipe: str, runs_dir: str | None = None) -> System:
-    """The system of a recipe argument, whose flags are understood."""
-    from omma.systems import systems
-
-    name = recipe.partition("/")[0]
-    return get(name) if name in systems() else open_recipe(recipe, runs_root=runs_root(runs_dir)).system

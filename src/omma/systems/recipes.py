@@ -18,6 +18,21 @@ from omma.systems import System, get, systems
 
 
 @dataclass(frozen=True)
+class ChainStage:
+    """One training of a chain.
+
+    Args:
+        name: of the stage.
+        recipe: what it trains, as a recipe argument.
+        init_from: earlier stage whose best weights it starts from.
+    """
+
+    name: str
+    recipe: str
+    init_from: str | None = None
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A resolved recipe.
 
@@ -99,6 +114,36 @@ def grid_words(argument: str, runs_root: Path | None = None) -> list[str]:
     if not isinstance(grid, dict) or not all(isinstance(values, list) and values for values in grid.values()):
         raise ConfigError(f"{file}: sweep: gives each key a list, such as optim.lr: [1e-3, 1e-4]")
     return [f"{key}={','.join(map(_word, values))}" for key, values in grid.items()]
+
+
+def chain_stages(argument: str, runs_root: Path | None = None) -> list[ChainStage]:
+    """The stages of a recipe with a `chain:` section; empty for any other recipe or run.
+
+    Raises:
+        UsageError: there is no such recipe.
+        ConfigError: the section is no list of stages, or a stage starts from none before it.
+    """
+    file, _ = find_recipe(argument, runs_root)
+    content = read_yaml(file)
+    if "chain" not in content:
+        return []
+    try:
+        stages = [ChainStage(**stage) for stage in content["chain"]]
+    except TypeError:
+        stages = []
+    known: set[str] = set()
+    for stage in stages:
+        if stage.init_from is not None and stage.init_from not in known:
+            raise ConfigError(
+                f"{file}: chain: stage {stage.name} starts from {stage.init_from}, no stage before it"
+            )
+        known.add(stage.name)
+    if not stages or len(content) > 1 or len(known) < len(stages):
+        raise ConfigError(
+            f"{file}: chain: is a list of {{name, recipe, init_from}} with different names, and stands alone",
+            "settings belong into the stages' own recipes",
+        )
+    return stages
 
 
 def _word(value: Any) -> str:
