@@ -37,7 +37,7 @@ class DepthMeter(Meter):
         more: the companions too (logarithmic, inverse and tight delta scores).
         smallest: predictions are raised to this depth in metres before they are scored.
         prefix: before every name in `compute()`, where several of these score parts of a set; such a part
-            has no rows by image, as the meter of the whole set has them.
+            has the means over images alone, and no rows, as the meter of the whole set has the rest.
     """
 
     def __init__(
@@ -51,7 +51,8 @@ class DepthMeter(Meter):
         self._smallest = smallest
         pooled = tuple(f"{POOLED}{name}" for name in self._scores)
         counts = ("negative_share", IMAGES, WITHOUT_DEPTH)
-        self._prefix, self.names = prefix, tuple(f"{prefix}{n}" for n in (*self._scores, *pooled, *counts))
+        rest = () if prefix else (*pooled, *counts)
+        self._prefix, self.names = prefix, tuple(f"{prefix}{name}" for name in (*self._scores, *rest))
         self._sums: list[dict[str, NDArray[np.float64]]] = []
         self._tokens: list[str] = []
 
@@ -91,8 +92,7 @@ class DepthMeter(Meter):
         sums = {name: np.sort(values) for name, values in self._joined().items()}
         if not sums or not sums["count"].any():
             counts = {IMAGES: 0.0, WITHOUT_DEPTH: float(len(self._tokens))}
-            named = {f"{self._prefix}{name}": number for name, number in counts.items()}
-            return dict.fromkeys(self.names, float("nan")) | named
+            return dict.fromkeys(self.names, float("nan")) | ({} if self._prefix else counts)
         by_image = metrics_of_sums(self._joined())
         totals = {name: values.sum() for name, values in sums.items()}
         pooled = metrics_of_sums(totals)
@@ -104,7 +104,7 @@ class DepthMeter(Meter):
             known.sum(),
             (~known).sum(),
         ]
-        return {name: float(value) for name, value in zip(self.names, values, strict=True)}
+        return {name: float(value) for name, value in zip(self.names, values, strict=not self._prefix)}
 
     def per_sample(self) -> list[dict[str, Any]]:
         """token, pixels, the scores of every image; scores are empty where no depth is known."""
