@@ -185,7 +185,7 @@ def vicreg(matches: Matches, scope: Scope = "batchwise") -> Terms:
 
 
 def vicreg_local(matches: Matches, distance: Literal["l2", "cosine"] = "l2") -> Terms:
-    """VICReg in each pair of views over the batch; pairs of fewer than ten tokens count only among their like.
+    """VICReg in each pair of views over the batch; pairs of fewer than ten tokens count only alone.
 
     Args:
         matches: of a matcher.
