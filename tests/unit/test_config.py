@@ -131,6 +131,11 @@ def test_a_tagged_section_starts_anew_when_its_name_changes():
         open_recipe("lss/demo", ["schedule.name=step", "schedule.final_factor=0.1"])
 
 
+def test_a_key_of_another_variant_names_the_variant():
+    with pytest.raises(ConfigError, match=r"schedule.every: goes with schedule.name=step, which is not"):
+        open_recipe("lss/base", ["schedule.every=3"])
+
+
 def test_a_tagged_section_without_a_name_is_the_default_one():
     assert open_recipe("lss/base", ["schedule.warmup=7"]).config.schedule.warmup == Period(7)
     assert open_recipe("lss/base", ["system.loss.pos_weight=3"]).config.system.loss.pos_weight == 3

@@ -76,8 +76,22 @@ def explain(
     for item in error.errors():
         key = _dotted(item["loc"], model)
         place = next((f" (in {sources[k]})" for k in (key, *_parents(key)) if k in sources), "")
-        lines.append(f"{key}: {_reason(item, key, keys, hints)}{place}")
+        reason = _elsewhere(item, key, model) or _reason(item, key, keys, hints)
+        lines.append(f"{key}: {reason}{place}")
     return lines
+
+
+def _elsewhere(item: Any, key: str, model: type[BaseModel]) -> str:
+    """That a key belongs to variants of its section which are not chosen; empty where that is not so."""
+    section, _, leaf = key.rpartition(".")
+    models: list[type[BaseModel]] = [model]
+    for part in section.split("."):
+        fields = {name: kind for candidate in models for name, kind in fields_of(candidate).items()}
+        models = section_types(fields[part]) if part in fields else []
+    names = [name for variant in models if leaf in fields_of(variant) for name in _tags(variant)]
+    if item["type"] != "extra_forbidden" or not names:
+        return ""
+    return f"goes with {section}.name={' or '.join(names)}, which is not what is chosen"
 
 
 def _reason(item: Any, key: str, keys: list[str], hints: Mapping[str, str]) -> str:
@@ -103,19 +117,19 @@ def _dotted(loc: tuple[int | str, ...], model: type[BaseModel]) -> str:
     models: list[type[BaseModel]] = [model]
     for item in loc:
         fields = {name: kind for candidate in models for name, kind in fields_of(candidate).items()}
-        is_tag = len(models) > 1 and item not in fields and any(item == _tag(m) for m in models)
-        if is_tag:
-            models = [m for m in models if item == _tag(m)]
+        tagged = [m for m in models if item in _tags(m)]
+        if len(models) > 1 and item not in fields and tagged:
+            models = tagged
             continue
         parts.append(str(item))
         models = section_types(fields[str(item)]) if str(item) in fields else []
     return ".".join(parts)
 
 
-def _tag(model: type[BaseModel]) -> str | None:
+def _tags(model: type[BaseModel]) -> list[str]:
+    """What the section's `name` can be."""
     field = model.model_fields.get("name")
-    values = get_args(field.annotation) if field else ()
-    return str(values[0]) if values else None
+    return [str(value) for value in get_args(field.annotation)] if field else []
 
 
 def _parents(key: str) -> list[str]:
