@@ -143,6 +143,45 @@ def column_code(
     return code.expand(-1, grid[0], -1, -1).flatten(1, 2).float()
 
 
+def strip_ids(num_views: int, grid: tuple[int, int], overlap: float, *, closed: bool) -> Tensor:
+    """The reference's position ids of image tokens for language models with three axes (PanoRoPE).
+
+    Args:
+        num_views: V.
+        grid: (H, W) of a view's tokens.
+        overlap: share of a view that the next one repeats.
+        closed: whether columns start anew after a full turn.
+
+    Returns:
+        int64 (3, V S): number of the view, row, column on the unrolled strip.
+    """
+    advance = grid[1] * (1 - overlap)
+    view, row, column = torch.meshgrid(
+        torch.arange(num_views), torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij"
+    )
+    column = (view.double() * advance + column).round().long()
+    column = column % round(num_views * advance) if closed else column
+    return torch.stack([view, row, column]).flatten(1)
+
+
+def shifted_ids(ids: Tensor, image: Tensor, tokens_per_view: int, *, overlap: float, whole: bool) -> Tensor:
+    """The reference's position ids for language models with one axis, where views lie closer by the overlap.
+
+    Args:
+        ids: plain position ids, int64 (B, L).
+        image: which of them belong to tokens of views, bool (B, L).
+        tokens_per_view: S.
+        overlap: share of a view that the next one repeats.
+        whole: whether the first view is the whole panorama's picture.
+
+    Returns:
+        int64 (B, L); ids of the last views may be those of text after them, as in the reference.
+    """
+    view = (image.cumsum(-1) - 1) // tokens_per_view - int(whole)
+    shift = (view.clamp(min=0).double() * (1 - overlap) * tokens_per_view).round().long()
+    return ids + shift * image
+
+
 def _strip_columns(num_views: int, grid: tuple[int, int], overlap: float) -> tuple[Tensor, float]:
     """Place of each column in views, float64 (V, W), and what the reference takes for a full turn."""
     start = torch.arange(num_views, dtype=torch.float64)[:, None] * (1 - overlap)
