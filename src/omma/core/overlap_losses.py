@@ -206,20 +206,22 @@ def dense_contrast(matches: Matches, temperature: float = 0.07) -> Tensor:
         matches: of a matcher; features that are all alike give log(B L).
         temperature: of the softmax over cosines.
     """
-    losses = [_contrast(first.flatten(0, 1), second.flatten(0, 1), temperature) for first, second in matches]
+    losses = [
+        _contrast(first.flatten(0, 1)[None], second.flatten(0, 1)[None], temperature)
+        for first, second in matches
+    ]
     return torch.stack(losses).mean()
 
 
 def tile_contrast(first: Tensor, second: Tensor, temperature: float = 0.2) -> Tensor:
-    """Each token has to find itself among those of its view in a second pass with other dropout.
+    """Each token has to find itself among those of its view in another pass with other dropout, both ways.
 
     Args:
         first: (B, V, S, D) of one pass.
         second: (B, V, S, D) of another.
         temperature: of the softmax over cosines.
     """
-    logits = _cosines(first.flatten(0, 1), second.flatten(0, 1)) / temperature
-    return F.cross_entropy(logits.flatten(0, 1), _diagonal(logits).repeat(len(logits)))
+    return _contrast(first.flatten(0, 1), second.flatten(0, 1), temperature)
 
 
 def global_local(whole: Tensor, views: Tensor, distance: Literal["cosine", "l2"] = "cosine") -> Tensor:
@@ -266,17 +268,11 @@ def _covariance(features: Tensor) -> Tensor:
         return (off / features.shape[-1]).mean()
 
 
-def _cosines(first: Tensor, second: Tensor) -> Tensor:
+def _contrast(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    """Cross entropy of finding the match among the N of a group, both ways, of (G, N, D)."""
     first, second = at_least_float32(first), at_least_float32(second)
     with torch.autocast(first.device.type, enabled=False):
-        return F.normalize(first, dim=-1) @ F.normalize(second, dim=-1).mT
-
-
-def _diagonal(logits: Tensor) -> Tensor:
-    return torch.arange(logits.shape[-1], device=logits.device)
-
-
-def _contrast(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    logits = _cosines(first, second) / temperature
-    targets = _diagonal(logits)
-    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+        cosines = F.normalize(first, dim=-1) @ F.normalize(second, dim=-1).mT
+    right = torch.arange(cosines.shape[-1], device=cosines.device).expand(len(cosines), -1)
+    logits = cosines / temperature
+    return (F.cross_entropy(logits.mT, right) + F.cross_entropy(logits, right)) / 2

@@ -113,7 +113,7 @@ def reference_points(num_views: int, grid: tuple[int, int], overlap: float) -> T
         latitude.sin().expand(num_views, -1, grid[1]),
         across * longitude.sin(),
     ]
-    return torch.stack(points, dim=-1).flatten(1, 2)
+    return torch.stack(points, dim=-1).flatten(1, 2).float()
 
 
 def column_code(

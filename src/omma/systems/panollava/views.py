@@ -32,9 +32,9 @@ Size = tuple[int, int]
 USUAL_SIZE = (2048, 4096)
 _CUT_ROWS = 4  # e2p_reference leaves out one in so many rows at the top and at the bottom
 _CUBE_YAWS = (0.0, 90.0, 180.0, -90.0)
-_MAX_GRID = (2, 6)  # rows and columns of anyres_max
+MAX_GRID = (2, 6)  # rows and columns of anyres_max
 _REFERENCE_PITCHES = (-45.0, 45.0)  # that rings of anyres_e2p stay between
-_TILE_SCALE, _BASE_SCALE = 3.0, 1.5  # 672 and 336 pixels for views of 224
+TILE_SCALE, BASE_SCALE = 3.0, 1.5  # 672 and 336 pixels for views of 224
 _SLACK = 1e-9
 
 
@@ -104,7 +104,7 @@ def view_layout(settings: ViewsSection, panorama_size: Size = USUAL_SIZE) -> lis
     if name == "sliding_window":
         return list(_window_views(settings, panorama_size[1]))
     if name in {"anyres", "anyres_max"}:
-        return [None, *_grid_views(*((1, 2) if name == "anyres" else _MAX_GRID))]
+        return [None, *_grid_views(*((1, 2) if name == "anyres" else MAX_GRID))]
     rows, columns = _rendered_size(settings)
     kept = rows - 2 * (rows // _CUT_ROWS) if name == "e2p_reference" else rows
     views = [
@@ -181,7 +181,7 @@ def _anyres(cutter: ViewCutter, panorama: Picture) -> Iterable[Picture]:
 
 def _anyres_max(cutter: ViewCutter, panorama: Picture) -> Iterable[Picture]:
     yield _resize(panorama, cutter.size)
-    for piece in grid_pieces(panorama, _MAX_GRID):
+    for piece in grid_pieces(panorama, MAX_GRID):
         yield _resize(piece, cutter.size)
 
 
@@ -244,7 +244,7 @@ def letterbox(panorama: Picture, size: Size) -> Picture:
         panorama: (H, W, 3) uint8.
         size: (h, w) of the result.
     """
-    base = round(_BASE_SCALE * min(size))
+    base = round(BASE_SCALE * min(size))
     inner = base // 2
     square = np.zeros((base, base, 3), np.uint8)
     top = (base - inner) // 2
@@ -261,7 +261,7 @@ def _rendered_size(settings: ViewsSection) -> Size:
     if settings.name == "cubemap":  # faces have the width of an image, whatever its height
         return width, width
     if settings.name == "anyres_e2p":
-        return (round(_TILE_SCALE * min(height, width)),) * 2
+        return (round(TILE_SCALE * min(height, width)),) * 2
     return height, width
 
 
