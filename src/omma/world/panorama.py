@@ -49,6 +49,7 @@ _QUARTER_DEG = 43.0  # a vehicle's corners, from the middle of its quarter
 _PERSON_DEG = 36.0
 _APART_DEG = 15.0  # between people
 _BESIDE_DEG = 7.0  # half a person's width
+_BODY = np.array([0.35, 0.65, 0.9])  # heights of what has to be seen of a person
 _EYE_M = {"street": 1.75, "room": 1.5}
 _TRIES, _ARRANGEMENTS = 24, 6
 _HALF_LENGTH_M = {"car": 2.8, "truck": 4.7, "bus": 6.2, "motorcycle": 1.0}
@@ -63,7 +64,7 @@ class PanoramaCamera(PinholeCamera):
     """A camera that sees everything around it; its `depth_m` is the distance along the ray."""
 
     @classmethod
-    def at(cls, scene_T_cam: Points, image_size: tuple[int, int]) -> PanoramaCamera:  # noqa: N803
+    def at(cls, scene_T_cam: Points, image_size: tuple[int, int]) -> PanoramaCamera:
         """A camera with a pose (4, 4) and pictures of (H, W), where W = 2 H."""
         height, width = image_size
         per_radian = width / (2 * np.pi)
@@ -130,7 +131,7 @@ class PanoramaCapture:
 
     @property
     def place(self) -> str:
-        """ "street" or "room"."""
+        """Kind of the scene: "street" or "room"."""
         return "room" if isinstance(self.scene, Room) else "street"
 
     @property
@@ -250,7 +251,8 @@ class _Around:
             if np.isnan(z) or not _free(things, azimuth, away):
                 continue
             feet = np.array([*xy, z])
-            if all(self.stage.clear(self.eye, feet + [0, 0, h * look.height_m]) for h in (0.35, 0.65, 0.9)):
+            body = feet + np.array([0, 0, look.height_m]) * _BODY[:, None]
+            if all(self.stage.clear(self.eye, point) for point in body):
                 at = place(*feet, float(rng.uniform(0, 2 * np.pi)))
                 guest = Guest.person(FIRST_GUEST + len(things), look, joints, at)
                 half = np.degrees(0.3 / away)

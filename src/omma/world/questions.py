@@ -14,6 +14,7 @@ import numpy as np
 from omma.world.panorama import DIRECTIONS, PERSON, VEHICLES, Thing
 
 WHERE = {"front": "in front of you", "right": "to the right", "behind": "behind you", "left": "to the left"}
+_YES = 0.62  # share of the questions for somebody's being there, which some panoramas cannot fulfil
 NUMBERS = ("no", "one", "two", "three", "four")
 
 
@@ -72,9 +73,9 @@ def _number(query: str, count: int, one: str, many: str) -> Asked:
 
 
 def _somebody(things: Sequence[Thing], rng: np.random.Generator) -> Asked:
-    """Whether somebody is in a direction; yes and no are equally likely where people leave the choice."""
+    """Whether somebody is in a direction; yes and no are about equally likely."""
     taken = {thing.direction for thing in _of(things, PERSON)}
-    truth = bool(rng.random() < 0.5)
+    truth = bool(rng.random() < _YES)
     fitting = [d for d in DIRECTIONS if (d in taken) == truth] or list(DIRECTIONS)
     direction = fitting[int(rng.integers(len(fitting)))]
     where, yes = WHERE[direction], direction in taken

@@ -12,6 +12,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+from omma.errors import UsageError
 from omma.world.panorama import PanoramaCapture, Thing, build_place
 from omma.world.questions import ask
 from omma.world.writers.files import write_bytes, write_image, write_json
@@ -29,7 +30,17 @@ _QUESTIONS = 100  # stream of the random choices
 
 
 def write_frame(folder: Path, capture: PanoramaCapture) -> dict[str, Any]:
-    """Write one panorama; returns its content and its questions."""
+    """Write one panorama; returns its content and its questions.
+
+    Raises:
+        UsageError: the picture is not twice as wide as high.
+    """
+    height, width = capture.image_size
+    if width != 2 * height:
+        raise UsageError(
+            f"--image-size {height}x{width}: a panorama is twice as wide as high",
+            f"--image-size {height}x{2 * height}",
+        )
     url = f"images/{capture.scene.number * _FRAMES + capture.frame + 1:08d}.jpg"
     write_image(folder / url, capture.photo.rgb)
     questions = ask(capture.place, capture.things, capture.rng(_QUESTIONS))
