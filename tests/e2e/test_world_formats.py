@@ -454,7 +454,9 @@ def _bytes(folder):
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize(("layout", "suffix"), [("simbev-cvt", ".jpg"), ("rgbd-nyu", ".png")])
+@pytest.mark.parametrize(
+    ("layout", "suffix"), [("simbev-cvt", ".jpg"), ("rgbd-nyu", ".png"), ("coco", ".jpg")]
+)
 def test_workers_change_no_byte(tmp_path, layout, suffix):
     """Two processes write what one writes, and another seed writes something else."""
     options = {"scenes": 2, "val_scenes": 1, "frames": 1}

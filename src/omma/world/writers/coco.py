@@ -31,7 +31,8 @@ _FRAMES = 10_000  # ids of a scene's photos start at its multiples
 _PERSON = 1
 _LABELLED_PX = 0.006  # smaller people, as a share of the photo, have no joints
 _DROPPED_PX = 0.0004
-_CROWD = 4  # so many people without joints for their size are one region
+_CROWD = 4  # so many of them beside one another are one region
+_BESIDE = 0.02  # half a gap between them at most, as a share of the photo's width
 _FEWEST_SEEN = 4  # of the joints; people who show fewer have none
 _CORNER_PX = 0.5  # a polygon's distance from the outline at most
 
@@ -60,9 +61,23 @@ def _annotations(portraits: list[Portrait], pixels: int) -> list[dict[str, Any]]
     small = [who.mask for who, count in counted if _DROPPED_PX * pixels <= count < _LABELLED_PX * pixels]
     large = [who for who, count in counted if count >= _LABELLED_PX * pixels]
     records = [_person(who.mask, who) for who in large]
-    if len(small) < _CROWD:
-        return records + [_person(mask, None) for mask in small]
-    return [*records, _crowd(np.any(small, axis=0))]
+    for group in _groups(small):
+        together = len(group) >= _CROWD
+        records += [_crowd(np.any(group, axis=0))] if together else [_person(mask, None) for mask in group]
+    return records
+
+
+def _groups(masks: list[NDArray[np.bool_]]) -> list[list[NDArray[np.bool_]]]:
+    """Masks (H, W) that lie beside one another."""
+    if not masks:
+        return []
+    reach = 1 + 2 * round(_BESIDE * masks[0].shape[1])
+    union = np.any(masks, axis=0).astype(np.uint8)
+    _, region = cv2.connectedComponents(cv2.dilate(union, np.ones((reach, reach), np.uint8)))
+    groups: dict[int, list[NDArray[np.bool_]]] = {}
+    for mask in masks:
+        groups.setdefault(int(region[mask][0]), []).append(mask)
+    return list(groups.values())
 
 
 def _person(mask: NDArray[np.bool_], who: Portrait | None) -> dict[str, Any]:
