@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omma.commands.smoke import fit_warmup, smoke_overrides
-from omma.errors import OmmaError, Preempted, UsageError
+from omma.errors import NonFiniteError, OmmaError, Preempted, UsageError
 from omma.runs.console import RunLog
 from omma.runs.files import write_json_atomic
 from omma.runs.folder import RunFolder, default_name, runs_root
@@ -207,6 +207,10 @@ def train_in(run: RunFolder, recipe: Recipe, *, quiet: bool = False) -> None:
             reference_writer=_reference_writer(recipe, run),
         )
     except OmmaError as error:
+        if isinstance(error, NonFiniteError):
+            last = find_last(run)
+            good = f"the last good checkpoint is {last}" if last else "no checkpoint was saved before"
+            error.hint = f"{error.hint}\n  {good}"
         if first:
             RunLog(run.log_file, quiet=True).line(f"stopped: {error.message}")  # the caller tells the console
             if run.status()["state"] != "preempted":

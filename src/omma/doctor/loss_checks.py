@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from omma.doctor.curves import FEW_POINTS, MANY_POINTS, Curves, columns, end, finite, lowest, start, tail
+from omma.engine.watch import JUMP, WINDOW, jumped
 from omma.errors import Finding
 from omma.runs.metrics import series
 
@@ -141,6 +142,25 @@ def spikes(curves: Curves) -> Finding | None:
             f"clip closer or lower the rate: {curves.train(settings)}",
         )
     return None
+
+
+def jumps(curves: Curves) -> Finding | None:
+    """Losses far above the ones before, in a training that does not diverge."""
+    losses = finite(curves.values("loss"))
+    high = [i for i in range(len(losses)) if jumped(losses[max(0, i - WINDOW) : i].tolist(), losses[i])]
+    if not high or diverged(curves):
+        return None
+    last = high[-1]
+    before, after = losses[last - WINDOW : last].mean(), losses[last + 1 : last + 1 + WINDOW]
+    stays = not len(after) or float(np.median(after)) > JUMP * before
+    evidence = (
+        f"{len(high)} of {len(losses)} logged steps above {JUMP:g} times the mean of the {WINDOW} before; "
+        f"the last one {losses[last]:.4g} after {before:.4g}"
+    )
+    fix = f"a lower rate or closer clipping: {_lower_rate(curves)}"
+    if stays:
+        return Finding("warning", "the loss jumped and did not come back", evidence, fix)
+    return Finding("info", "the loss jumped and came back", evidence)
 
 
 def always_clipped(curves: Curves) -> Finding | None:

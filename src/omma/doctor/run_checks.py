@@ -13,6 +13,7 @@ import numpy as np
 
 from omma.doctor import loss_checks
 from omma.doctor.curves import FEW_POINTS, Curves, columns, end, finite
+from omma.engine.watch import fallen
 from omma.errors import Finding
 from omma.runs.metrics import series
 
@@ -144,6 +145,22 @@ def metric_gap(curves: Curves) -> Finding | None:
     )
 
 
+def metric_fell(curves: Curves) -> Finding | None:
+    """The metric of best/, a share, is far below its best at the end."""
+    name, mode = curves.best
+    values = finite(curves.values(name, "val"))
+    if mode != "max" or len(values) < 2 or not fallen(float(values[-1]), float(values.max())):
+        return None
+    place = f"validation {int(values.argmax()) + 1} of {len(values)}"
+    return Finding(
+        "warning",
+        f"{name} fell after its best",
+        f"{values.max():.4f} in {place}, {values[-1]:.4f} in the last",
+        f"`omma eval {curves.run}` takes the best checkpoint; a lower rate at the end: "
+        f"{curves.train('schedule.name=cosine')}",
+    )
+
+
 RULES: tuple[Callable[[Curves], Finding | None], ...] = (  # cause before effect
     loss_checks.failed,
     loss_checks.not_finite,
@@ -154,9 +171,11 @@ RULES: tuple[Callable[[Curves], Finding | None], ...] = (  # cause before effect
     loss_checks.not_learning,
     loss_checks.plateau,
     loss_checks.spikes,
+    loss_checks.jumps,
     loss_checks.always_clipped,
     overfitted,
     metric_gap,
+    metric_fell,
     long_warmup,
     data_bound,
     loss_checks.term_shares,

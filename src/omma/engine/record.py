@@ -13,6 +13,7 @@ import torch
 
 from omma.config.base import Log
 from omma.engine.ranks import rank
+from omma.engine.watch import Watch
 from omma.runs.console import ProgressBar, RunLog
 from omma.runs.folder import RunFolder
 from omma.runs.metrics import MetricsLog, read_metrics
@@ -104,7 +105,7 @@ class Recorder:
         self._active = rank() == 0
         self._run, self._console, self._total = run, console, total
         self._bar, self._shown = ProgressBar(), dict[str, str]()
-        self._status_at = 0.0
+        self._status_at, self._watch = 0.0, Watch()
         self._mirrors: list[Mirror] = []
         if self._active:
             self._metrics = MetricsLog(run.metrics_file, names, resume_step=step)
@@ -162,6 +163,8 @@ class Recorder:
         self.advance(step)
         text = "  ".join(f"{name} {value}" for name, value in (shown | rest).items())
         self.line(f"step {step}/{self._total}  {text}  {step_time:.3g} s a step")
+        for line in self._watch.train_row(values):
+            self.line(line)
 
     def val_row(
         self, step: int, epoch: int, values: Mapping[str, float], best: tuple[str, float | None, int]
@@ -176,6 +179,8 @@ class Recorder:
         metric, value, best_step = best
         if value is not None:
             self.line(f"best {metric} {value:.4g} at step {best_step}")
+            for line in self._watch.val_row(values[metric], best):
+                self.line(line)
             self.status("running", step=step, best={"metric": metric, "value": value, "step": best_step})
 
     def _write(self, step: int, epoch: int, phase: str, values: Mapping[str, float | None]) -> None:

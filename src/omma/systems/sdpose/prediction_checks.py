@@ -134,7 +134,7 @@ class Seen:
         for kind, pairs in self.apart.items():
             for number, values in enumerate(pairs, 1):
                 square, relative = np.mean(values, axis=0)
-                far = f"mean square {square:.4g}, {relative:.2%} of those of cycle {number + 1}"
+                far = f"mean square {square:.4g}, {relative:.3g} of that of cycle {number + 1}"
                 lines.append(f"  {kind} tokens of cycles {number} and {number + 1}: {far}")
         return lines
 
