@@ -160,16 +160,13 @@ def test_dense_contrast_of_constant_features() -> None:
 
 def test_contrast_of_two_passes() -> None:
     case = tensors("overlap_losses")
-    first, second = case["z1"].requires_grad_(), case["z2"].requires_grad_()
+    first, second = case["z1"], case["z2"]
     pairs = zip(columns(first, 0.5), columns(second, 0.5), strict=True)
     across = dense_contrast([(one[0], other[1]) for one, other in pairs])
     within = tile_contrast(*(side.unflatten(0, (-1, 4)) for side in (first, second)))
     close(across, case["contrastive_overlap"])
     close(within, case["contrastive_tile"])
-    loss = across + 0.1 * within
-    close(loss, case["contrastive_loss"])
-    norms = torch.stack([part.norm() for part in gradient(loss, first, second)])
-    close(norms, case["contrastive_gradnorms"])
+    close(across + 0.1 * within, case["contrastive_loss"])
 
 
 @pytest.mark.parametrize(("distance", "name"), [("cosine", "cosine"), ("l2", "mse")])
