@@ -6,6 +6,7 @@ of the memory and teach nothing. Shapes: B samples, L ids, N panorama words, D f
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -115,15 +116,17 @@ class LanguageModel(nn.Module):
             options |= {name: getattr(decoding, name) for name in ("temperature", "top_p", "top_k")}
         if decoding.repetition_penalty != 1.0:
             options["repetition_penalty"] = decoding.repetition_penalty
-        return self.lm.generate(
-            inputs_embeds=embeds,
-            attention_mask=mask,
-            max_new_tokens=decoding.max_new_tokens,
-            eos_token_id=self.stop_ids,
-            pad_token_id=self.pad_id,
-            use_cache=True,
-            **options,
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Passing `repetition_penalty`")  # of new ids alone: meant
+            return self.lm.generate(
+                inputs_embeds=embeds,
+                attention_mask=mask,
+                max_new_tokens=decoding.max_new_tokens,
+                eos_token_id=self.stop_ids or None,
+                pad_token_id=self.pad_id,
+                use_cache=True,
+                **options,
+            )
 
     def checkpoint_blocks(self) -> list[nn.Module]:
         """The model's layers."""
