@@ -212,11 +212,10 @@ def shrink(panorama: Picture, settings: ViewsSection) -> Picture:
     """
     needed = [round(length * 180 / settings.fov_deg) for length in settings.image_size]
     height, width = min(panorama.shape[0], needed[0]), min(panorama.shape[1], 2 * needed[1])
-    # whole pixels first: averaging them is many times faster than any other ratio
-    factor = min(panorama.shape[0] // height, panorama.shape[1] // width)
-    if factor > 1:
-        whole = (panorama.shape[1] // factor, panorama.shape[0] // factor)
-        panorama = cv2.resize(panorama, whole, interpolation=cv2.INTER_AREA)
+    # halving is many times faster than any other ratio
+    while panorama.shape[0] >= 2 * height and panorama.shape[1] >= 2 * width:
+        half = (panorama.shape[1] // 2, panorama.shape[0] // 2)
+        panorama = cv2.resize(panorama, half, interpolation=cv2.INTER_AREA)
     if panorama.shape[:2] == (height, width):
         return panorama
     return cv2.resize(panorama, (width, height), interpolation=cv2.INTER_AREA)
