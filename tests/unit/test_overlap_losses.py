@@ -149,6 +149,11 @@ class TestDirectionCode:
         assert code.gate.grad is not None
         assert bool((code.gate.grad != 0).all())
 
+    def test_open_code_has_unit_variance_at_the_horizon(self) -> None:
+        torch.manual_seed(0)
+        found = DirectionCode(512).proj(direction_features(token_directions(RING, (1, 1))))
+        assert float(found.detach().var()) == pytest.approx(1, abs=0.1)
+
     def test_the_whole_panorama_has_no_code(self) -> None:
         directions = token_directions([None, RING[0]], (2, 2))
         assert bool((direction_features(directions)[0] == 0).all())

@@ -66,6 +66,8 @@ class DirectionCode(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.proj = nn.Linear(2 * (YAW_HARMONICS + PITCH_HARMONICS), width, bias=False)
+        # features of a direction near the horizon have this many squares: the code has unit variance there
+        nn.init.normal_(self.proj.weight, std=(YAW_HARMONICS + PITCH_HARMONICS) ** -0.5)
         self.gate = nn.Parameter(torch.zeros(width))
 
     def forward(self, directions: Tensor) -> Tensor:
