@@ -308,7 +308,7 @@ def test_checks_of_questions(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs real data")
 def test_real_panoramas(tmp_path: Path) -> None:
-    images = sorted((REAL / "images").glob("*.jpg"))
+    images = sorted((REAL / "images").glob("flickr_[23]*.jpg"))[:3]
     assert severities([*checks.check_files(images), *checks.check_seams(images)]) == ["ok", "ok"]
     cropped = tmp_path / "cropped.png"
     whole = cv2.imread(str(images[0]))
