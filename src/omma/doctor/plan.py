@@ -162,15 +162,17 @@ def _moved(schedule: StepSchedule, times: list[Period], length: Period) -> str:
 def check_disk(plan: Plan, memory: MemoryEstimate) -> Finding:
     """Whether the planned checkpoints fit the disk; one more is written before the oldest goes."""
     keep = plan.config.save.keep_last
-    needed = (keep + 1) * memory.checkpoint + 2 * memory.weights_file
+    copies = keep + 3 if plan.config.save.reference else 0  # with the latest, the best and the one written
+    needed = (keep + 1 + copies) * memory.checkpoint + 2 * memory.weights_file
     existing = next(path for path in (plan.root, *plan.root.resolve().parents) if path.exists())
     free = shutil.disk_usage(existing).free
+    also = ", and as files in the original form" if copies else ""
     evidence = (
-        f"save.keep_last={keep} checkpoints of {memory.checkpoint / MIB:.0f} MiB, best/ and final/: "
+        f"save.keep_last={keep} checkpoints of {memory.checkpoint / MIB:.0f} MiB, best/ and final/{also}: "
         f"{needed / GIB:.2f} GiB; {free / GIB:.1f} GiB free in {existing}"
     )
     if free < SAFE_DISK * needed:
-        fix = "save.keep_last=1, free some space, or runs elsewhere: --runs-dir"
+        fix = "save.keep_last=1 save.reference=false, free some space, or runs elsewhere: --runs-dir"
         return Finding("error", "the planned checkpoints do not fit the disk", evidence, fix)
     return Finding("ok", "the planned checkpoints fit the disk", evidence)
 
