@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +15,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from omma.core.caption_meter import Answer
 from omma.data.formats.quic360 import Question, read_table
 from omma.errors import DataError, Finding, UsageError
 from omma.systems.panollava import checks, data
+from omma.systems.panollava.answers import answers_csv, answers_jsonl
 from omma.systems.panollava.config import PanoConfig, PanoData
 from omma.systems.panollava.samples import Collate, PanoSamples, directed, read_panorama
 from omma.systems.panollava.text import Example
@@ -304,6 +309,20 @@ def test_checks_of_questions(tmp_path: Path) -> None:
     assert severities(checks.check_lengths(asked, Letters(), 10)) == ["warning"]
     assert checks.check_lengths(asked[:0], Letters(), 10) == []
     assert checks.check_directions(asked, random_yaw=True)[0].title.startswith("0 of 4")
+
+
+def test_files_of_answers() -> None:
+    answers = [
+        Answer("t:2", "a.jpg", "place", 'a "wide" street, wet', ("A street.", "street")),
+        Answer("t:3", "b.jpg", "place", "", ()),
+    ]
+    rows = list(csv.DictReader(io.StringIO(answers_csv(answers))))
+    assert [row["prediction"] for row in rows] == [answer.prediction for answer in answers]
+    assert json.loads(rows[0]["references"]) == ["A street.", "street"]
+    lines = [json.loads(line) for line in answers_jsonl(answers, "finetune").splitlines()]
+    assert [line["prediction_words"] for line in lines] == [4, 0]
+    assert lines[0]["reference_words"] == [2, 1]
+    assert lines[1] | {"stage": "finetune", "sample_index": 1, "references": []} == lines[1]
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs real data")
