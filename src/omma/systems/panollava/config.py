@@ -143,6 +143,9 @@ class TextSection(Section):
 class GenerateSection(Section):
     """How answers are written."""
 
+    answers: bool = Field(
+        False, description="validation writes and scores answers too; `omma eval` always does"
+    )
     max_new_tokens: PositiveInt = 64
     temperature: NonNegativeFloat = Field(0.0, description="0 takes the likeliest word each time")
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
