@@ -440,6 +440,29 @@ def test_weights_alone_start_anew(data, four_epochs, tmp_path, capfd):
     assert "--init" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["system.patch=[2, 2]", "system.dim=48", "system.depth=2"],
+        [
+            "system.backbone={name: hrnet_w32, stage1_width: 64, pretrained: none}",
+            "data.image_size=[128, 96]",
+        ],
+        ["system.position=learnable", "system.mlp_ratio=2.0"],
+    ],
+)
+def test_a_file_tells_its_network(words, tmp_path):
+    """Section 8: a file of any published form is imported under the recipe of another."""
+    task = _task("system.patch=[4, 3]", *words)
+    file = tmp_path / "published.pth"
+    torch.save({"meta": {}, "state_dict": to_reference(task.model)}, file)
+    out = tmp_path / "imported"
+    assert _omma("import", "sdpose", file, "--recipe", RECIPE, "--out", out, "system.heads=2") == 0
+    expected, found = task.model.state_dict(), _weights(out)
+    assert found.keys() == {f"model.{name}" for name in expected}
+    assert all(torch.equal(found[f"model.{name}"], value) for name, value in expected.items())
+
+
 # --- several processes ---
 
 

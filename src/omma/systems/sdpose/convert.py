@@ -7,6 +7,7 @@ of cycles is not in the weights: they fit any.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from omma.errors import CheckpointError, ConfigError
 from omma.systems.sdpose.encoder import Encoder
 from omma.systems.sdpose.hrnet import HRNet
 from omma.systems.sdpose.keys import BACKBONE, HEAD, POSITIONS, is_hrnet, our_name, reference_name
-from omma.systems.sdpose.model import Backbone, Position, SDPose, Size, TokenHead
+from omma.systems.sdpose.model import STRIDE, Backbone, Position, SDPose, Size, TokenHead
 from omma.systems.sdpose.positions import sine_table
 from omma.systems.sdpose.stemnet import StemNet
 
@@ -59,6 +60,38 @@ def load_reference(
     model = SDPose(backbone, head)
     load_strictly(model, from_reference(weights), PROJECT)
     return model
+
+
+def settings_of(state_dict: Mapping[str, Any]) -> list[str]:
+    """Settings under which a recipe's network is that of a published checkpoint, as `key=value` words.
+
+    Heads, cycles and where fixed positions are added are not in the weights: the recipe says them.
+
+    Args:
+        state_dict: as for `load_reference`.
+
+    Raises:
+        CheckpointError: the file is of another network.
+    """
+    weights = _plain(state_dict)
+    _check_project(weights)
+    backbone = _build_backbone(weights)
+    head = _build_head(weights, backbone.channels, heads=None, patch=None, position="sine-full")
+    network: dict[str, Any] = {"name": "stemnet"}
+    if isinstance(backbone, HRNet):
+        network = {"name": "hrnet_w32", "stage1_width": backbone.stage1_width, "pretrained": "none"}
+    dim = head.keypoint_token.shape[-1]
+    words = {
+        "system.backbone": json.dumps(network),
+        "system.patch": list(head.patch),
+        "system.dim": dim,
+        "system.depth": _depth(weights),
+        "system.mlp_ratio": _mlp_dim(weights) / dim,
+        "data.image_size": [STRIDE * side for side in head.size],
+    }
+    if head.position == "learnable":
+        words["system.position"] = head.position
+    return [f"{key}={value}" for key, value in words.items()]
 
 
 def load_reference_part(
