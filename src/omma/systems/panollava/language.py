@@ -216,6 +216,27 @@ def _from_plain_names(module: nn.Module, state: dict[str, Any], prefix: str, *_r
         plain = plain_name(name)
         if plain != name and f"{prefix}{plain}" in state:
             state[f"{prefix}{name}"] = state.pop(f"{prefix}{plain}")
+    _fit_rows(module, state, prefix)
     for name, kept in tied.items():
         if f"{prefix}{kept}" in state:
             state[f"{prefix}{name}"] = state[f"{prefix}{kept}"]
+
+
+def _fit_rows(module: nn.Module, state: dict[str, Any], prefix: str) -> None:
+    """Tables of words of another length: rows beyond the shorter one keep their values, or are left out."""
+    tables = {id(layer.weight) for layer in _tables(module)}
+    for name, own in module.named_parameters():
+        found = state.get(f"{prefix}{name}")
+        if id(own) not in tables or found is None or found.shape == own.shape:
+            continue
+        if found.shape[1:] == own.shape[1:]:
+            rows = min(len(found), len(own))
+            fitted = own.detach().clone()
+            fitted[:rows] = found[:rows]
+            state[f"{prefix}{name}"] = fitted
+            warnings.warn(f"{name}: {len(found)} rows put into a table of {len(own)}", stacklevel=2)
+
+
+def _tables(module: nn.Module) -> list[nn.Module]:
+    layers = (module.lm.get_input_embeddings(), module.lm.get_output_embeddings())
+    return [layer for layer in layers if layer is not None]
