@@ -228,7 +228,7 @@ def pair_tokens(views: Sequence[View | None], grid: Size) -> TokenPairs:
         elif source.pitch_deg == target.pitch_deg:
             raise ConfigError(
                 f"views {pair[0]} and {pair[1]} have no place in common: an overlap loss means nothing",
-                "raise data.views.overlap (0.5 is usual) or set system.overlap.weight=0",
+                "choose data.views.name=e2p and data.views.overlap=0.5, or system.overlap.weight=0",
             )
     if not placed:
         raise ConfigError(
