@@ -9,9 +9,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from omma.core.panorama import View
+from omma.engine.recompute import recompute_activations
+from omma.engine.task import Task
 from omma.errors import ConfigError, DataError
 from omma.systems.panollava.config import GenerateSection, LoraSection, VisionSection
-from omma.systems.panollava.convert import from_reference, settings_of
+from omma.systems.panollava.convert import from_reference, load_reference, settings_of, to_reference
 from omma.systems.panollava.language import fuse
 from omma.systems.panollava.lora import merge_adapters, save_adapters
 from omma.systems.panollava.model import PanoLLaVA, learning_parts
@@ -338,13 +340,53 @@ class TestState:
         published.pop("model.vision.mean")
         head = "model.language_model.lm_head.weight"
         published[head] = published["model.language_model.model.embed_tokens.weight"].clone()
-        back = from_reference({"state_dict": published, "epoch": 3})
+        back = from_reference({"state_dict": published})
         assert set(back) == set(ours)
         assert torch.equal(back["vision.std"], torch.ones(3)), "the first pipeline did not normalise"
         told = {"state_dict": published, "hyper_parameters": {"vision_name": "a/b", "lm_name": "c/d"}}
         words = settings_of(told)
         assert "system.resampler={name: mlp, width: 40, hidden: 40, norm: batch, depth: 2}" in words
         assert {"system.vision.name=a/b", "system.language.name=c/d"} < set(words)
+
+    @pytest.mark.parametrize("lora", [None, {"rank": 4, "alpha": 8}])
+    def test_export_to_the_published_form_and_back(self, lora: dict[str, Any] | None) -> None:
+        """The published network takes pixels from 0 to 1 as they are, and says the same."""
+        model = build(lora=lora, text={"placement": "prefix"}).eval()
+        for parameter in model.language.adapters:
+            torch.nn.init.normal_(parameter, std=0.1)
+        sample = batch(model, conversation(text={"placement": "prefix"}))
+        pixels = sample["views"] * model.vision.std[:, None, None] + model.vision.mean[:, None, None]
+        heads = {key: LANGUAGE[key] for key in ("num_attention_heads", "num_key_value_heads")}
+        published = load_reference(
+            to_reference(model),
+            vision={"num_attention_heads": 4},
+            language={**heads, "rope_theta": 10000.0},
+        )
+        names = ("input_ids", "attention_mask", "labels")
+        with torch.no_grad():
+            loss, _ = published(pixels, *(sample[name] for name in names))
+            assert float(loss) == pytest.approx(float(loss_of(model, sample)[0]), rel=1e-5)
+
+    @pytest.mark.parametrize(
+        "system",
+        [{"projector": {"pool": 2}}, {"resampler": {"name": "perceiver", "queries": 4, "depth": 1}}],
+    )
+    def test_what_the_published_form_has_not(self, system: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError, match="first pipeline"):
+            to_reference(build(**system))
+
+    def test_recomputed_activations_give_the_same_gradients(self) -> None:
+        gradients = []
+        for recompute in (False, True):
+            task = Task()
+            task.model = build(train=["vision", "resampler", "projector", "language"])
+            task.checkpoint_blocks = task.model.checkpoint_blocks
+            assert len(task.checkpoint_blocks()) == 4, "two layers each of tower and language model"
+            if recompute:
+                recompute_activations(task)
+            loss_of(task.model.train(), batch(task.model))[0].backward()
+            gradients.append([p.grad for p in task.model.parameters() if p.grad is not None])
+        assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
 
 
 def theirs(name: str) -> str:

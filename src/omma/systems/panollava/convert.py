@@ -42,6 +42,7 @@ from omma.systems.panollava.pretrained import causal_model, tower_model
 from omma.systems.panollava.projector import Projector
 from omma.systems.panollava.published import PublishedModel, options_of
 from omma.systems.panollava.resamplers import Resampler
+from omma.systems.panollava.to_published import to_reference as to_reference
 from omma.systems.panollava.vision import FAMILIES, VisionTower
 
 CONTAINERS = ("state_dict", "model_state_dict")
