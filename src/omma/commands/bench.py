@@ -15,8 +15,8 @@ from omma.commands.typed import system_of
 from omma.data.loader import Loader, to_device
 from omma.data.sampler import TrainBatches
 from omma.engine.bench import WARMUP, bench_steps
-from omma.engine.estimate import estimate_memory
-from omma.engine.memory import MARGIN, memory_limit
+from omma.engine.estimate import estimate_memory, usable_memory
+from omma.engine.memory import MARGIN
 from omma.engine.task import Batch, Task
 from omma.runs.files import write_json_atomic
 from omma.systems.recipes import Recipe, open_recipe
@@ -47,11 +47,11 @@ def bench_recipe(
     found = open_recipe(recipe, read_words(words, system_of(recipe)).overrides)
     if memory_gib is None:
         device = device_of(found)
-        limit = memory_limit(device)
-        result = _timed(found, device, steps) | _estimate(found, device, limit, "of what is free here")
+        limit = usable_memory(device)
+        result = _timed(found, device, steps) | _estimate(found, device, limit, "what may be used here")
     else:
         limit = int(MARGIN * memory_gib * GIB)
-        result = _estimate(found, torch.device("cpu"), limit, f"of {memory_gib:g} GiB")
+        result = _estimate(found, torch.device("cpu"), limit, f"{MARGIN:.0%} of {memory_gib:g} GiB")
     print("\n".join([found.name, *_time_lines(found, result), *_memory_lines(found, result)]))  # noqa: T201
     if json_file:
         write_json_atomic(json_file, result)
@@ -112,7 +112,7 @@ def _memory_lines(recipe: Recipe, result: dict[str, Any]) -> list[str]:
     held |= {"optimiser": "optimiser", "shared": "kept once"}
     listed = ", ".join(f"{name} {sizes[key] / MIB:.0f} MiB" for key, name in held.items() if sizes[key] > MIB)
     form = f"precision {train.precision}" + (", recomputed" if train.activation_checkpointing else "")
-    share = f"{MARGIN:.0%} {sizes['limit_is']}, {sizes['limit'] / GIB:.1f} GiB"
+    share = f"{sizes['limit_is']}, {sizes['limit'] / GIB:.1f} GiB"
     return [
         f"  estimated memory, {form}: {listed}",
         f"  and {sizes['per_sample'] / MIB:.1f} MiB a sample; batch size set: {train.batch_size}",

@@ -93,11 +93,10 @@ def _resources(recipe: Recipe, plan: Plan) -> Iterator[Finding]:
     """Disk and memory, which need the network."""
     from omma.commands.build import build_task, device_of
     from omma.doctor.plan import check_disk, check_memory
-    from omma.engine.estimate import estimate_memory
-    from omma.engine.memory import memory_limit
+    from omma.engine.estimate import estimate_memory, usable_memory
 
     device = device_of(recipe)
-    limit = memory_limit(device)
+    limit = usable_memory(device)
     memory = estimate_memory(build_task(recipe, fresh=False).to(device), recipe.config)
     yield check_disk(plan, memory)
     yield check_memory(plan, memory, limit, recipe.system.memory_keys)

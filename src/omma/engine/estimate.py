@@ -6,20 +6,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from omma.config.base import Optim, RunConfig
 from omma.engine.evaluate import autocast
+from omma.engine.memory import memory_limit
 from omma.engine.setup import prepare_task
 from omma.engine.task import StepInfo, Task
 
 _FEW, _MORE = 1, 2  # samples of the two passes
+CPU_OVERHEAD = 1.5  # what a process on a CPU takes over what PyTorch asks for, by its allocator and kernels
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes of a training step; kernels' work space and gradients of activations come on top.
+    """Bytes that PyTorch asks for in a training step; the work space of kernels comes on top.
 
     Args:
         weights: parameters and buffers.
@@ -59,6 +62,12 @@ class MemoryEstimate:
     def largest_batch(self, limit: int) -> int:
         """The most samples a batch that stay within so many bytes; 0 where not even one does."""
         return max(0, (limit - self.fixed) // max(1, self.per_sample))
+
+
+def usable_memory(device: torch.device) -> int:
+    """Bytes of what is free on a device that an estimate may reach."""
+    limit = memory_limit(device)
+    return int(limit / CPU_OVERHEAD) if device.type == "cpu" else limit
 
 
 def estimate_memory(task: Task, config: RunConfig) -> MemoryEstimate:
