@@ -349,6 +349,19 @@ class TestState:
         assert {"system.vision.name=a/b", "system.language.name=c/d"} < set(words)
 
     @pytest.mark.parametrize("lora", [None, {"rank": 4, "alpha": 8}])
+    def test_a_later_state_with_a_norm_behind_the_tower(self) -> None:
+        settings = {"name": "random", "config": TOWER, "norm": True}
+        model = build(vision=settings, resampler={"name": "mlp", "width": 40, "norm": "layer"})
+        torch.nn.init.normal_(model.vision.norm.weight)
+        published = to_reference(model)
+        assert "model.vicreg_norm.weight" in published
+        words = settings_of({"state_dict": published})
+        assert "system.vision.norm=true" in words
+        assert "system.resampler={name: mlp, width: 40, hidden: 40, norm: layer, depth: 2}" in words
+        back = from_reference(published)
+        assert torch.allclose(back["vision.mean"], torch.tensor(FAMILIES["dinov2"].mean))
+        assert set(back) >= {name for name in model.state_dict() if not name.startswith("projector.code")}
+
     def test_export_to_the_published_form_and_back(self, lora: dict[str, Any] | None) -> None:
         """The published network takes pixels from 0 to 1 as they are, and says the same."""
         model = build(lora=lora, text={"placement": "prefix"}).eval()

@@ -28,6 +28,7 @@ class VisionSection(Section):
         "google/siglip-base-patch16-224", description="hub name or folder; random builds one from `config`"
     )
     config: dict[str, Any] = Field({}, description="of a random tower: model_type and its settings")
+    norm: bool = Field(False, description="a layer norm behind the tower, as some published weights have it")
 
 
 class LanguageSection(Section):

@@ -169,21 +169,27 @@ def settings_of(content: Mapping[str, Any]) -> list[str]:
         f"system.projector.position={'columns' if modern else 'none'}",
         f"system.text.placement={'placeholder' if modern else 'prefix'}",
     ]
-    inside = part_of(our_names(plain), RESAMPLER)
+    ours = our_names(plain)
+    if f"{NORM}weight" in ours:
+        words.append("system.vision.norm=true")
+    inside = part_of(ours, RESAMPLER)
     if any(name.startswith("layers.") and name.count(".") == 2 for name in inside):
         mlp = build_token_mlp(inside)
         first = mlp.layers[0].weight
-        norm = build_norm(inside)
+        norm = _norm_of(inside)
         fields = f"name: mlp, width: {mlp.width}, hidden: {first.shape[0]}, norm: {norm}"
         words.append(f"system.resampler={{{fields}, depth: {_linear_layers(mlp)}}}")
+    down = next((value for name, value in ours.items() if _ADAPTER_DOWN in name), None)
+    if down is not None:
+        words.append(f"system.lora={{rank: {down.shape[0]}, alpha: {2 * down.shape[0]}}}")
     told = content.get("hyper_parameters", {})
-    for ours, theirs in (("vision", "vision_name"), ("language", "lm_name")):
-        if isinstance(told, Mapping) and isinstance(told.get(theirs), str):
-            words.append(f"system.{ours}.name={told[theirs]}")
+    for part, key in (("vision", "vision_name"), ("language", "lm_name")):
+        if isinstance(told, Mapping) and isinstance(told.get(key), str):
+            words.append(f"system.{part}.name={told[key]}")
     return words
 
 
-def build_norm(weights: Mapping[str, Tensor]) -> str:
+def _norm_of(weights: Mapping[str, Tensor]) -> str:
     """`system.resampler.norm` of token-wise layers under our names."""
     if "layers.1.running_mean" in weights:
         return "batch"

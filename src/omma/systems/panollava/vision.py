@@ -140,7 +140,7 @@ class VisionTower(nn.Module):
 
 def build_tower(settings: VisionSection) -> VisionTower:
     """The image tower that a recipe describes; raises as `tower_model`."""
-    return VisionTower(tower_model(settings))
+    return VisionTower(tower_model(settings), norm=settings.norm)
 
 
 def _family(kind: str) -> Family:
