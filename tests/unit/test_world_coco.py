@@ -205,7 +205,7 @@ def test_run_lengths_go_down_the_columns_from_background():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("coco") / "people"
-    build("coco", out, scenes=2, val_scenes=1, frames=4, seed=2, image_size=(240, 320))
+    build("coco", out, scenes=2, val_scenes=1, frames=3, seed=2, image_size=(240, 320))
     return out
 
 
@@ -216,7 +216,7 @@ def _content(folder, split):
 
 def test_files_have_cocos_layout(folder):
     ids = []
-    for split, count in (("train", 8), ("val", 4)):
+    for split, count in (("train", 6), ("val", 3)):
         content = _content(folder, split)
         assert set(content) == {"info", "licenses", "images", "annotations", "categories"}
         assert len(content["images"]) == count
@@ -267,6 +267,6 @@ def test_cocos_own_evaluation_gives_the_truth_full_marks(folder):
 
 def test_the_packages_own_reader_takes_it(folder):
     found = read_keypoints(find_split(folder, "val").annotations)
-    assert len(found.names) == 4
+    assert len(found.names) == 3
     assert found.truth.labelled.any()
     assert np.isfinite(found.truth.areas).all()
