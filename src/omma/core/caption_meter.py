@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ _SINGLE = ("bleu4", "rouge_l", "cider", "bleu4_nltk", "rougeL", "cider_whitespac
 _HUMAN = ("bleu4", "rouge_l", "cider")
 
 Texts = Sequence[str]
+Words = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -158,20 +160,26 @@ class CaptionMeter(Meter):
         return [answer for answer in self._answers.values() if answer.references]
 
 
-def _words(answers: Sequence[Answer]) -> tuple[list[list[str]], list[list[list[str]]]]:
-    found = [ptb.words(answer.prediction) for answer in answers]
-    return found, [[ptb.words(text) for text in answer.references] for answer in answers]
+@lru_cache(maxsize=1 << 15)
+def _cut(text: str) -> Words:
+    """COCO's words of a text."""
+    return tuple(ptb.words(text))
+
+
+def _words(answers: Sequence[Answer]) -> tuple[list[Words], list[list[Words]]]:
+    found = [_cut(answer.prediction) for answer in answers]
+    return found, [[_cut(text) for text in answer.references] for answer in answers]
 
 
 def _exact(answer: Answer) -> bool:
     """Whether the prediction has the same words as a reference."""
-    own = ptb.words(answer.prediction)
-    return bool(own) and any(own == ptb.words(text) for text in answer.references)
+    own = _cut(answer.prediction)
+    return bool(own) and any(own == _cut(text) for text in answer.references)
 
 
 def _together(texts: Texts, references: Sequence[Texts]) -> dict[str, float]:
     """All metrics of predictions with references."""
-    found, true = [ptb.words(text) for text in texts], [[ptb.words(r) for r in refs] for refs in references]
+    found, true = [_cut(text) for text in texts], [[_cut(r) for r in refs] for refs in references]
     bleu, _ = coco_bleu(found, true)
     rouges = np.mean([rouge(text, refs) for text, refs in zip(texts, references, strict=True)], axis=0)
     values = {f"bleu{size}": bleu[size - 1] for size in range(1, 5)}
@@ -189,7 +197,7 @@ def _written(answers: Sequence[Answer]) -> dict[str, float]:
     """What needs no references."""
     if not answers:
         return {}
-    found = [ptb.words(answer.prediction) for answer in answers]
+    found = [_cut(answer.prediction) for answer in answers]
     return {
         "avg_pred_length": float(np.mean([len(answer.prediction.split()) for answer in answers])),
         "empty_predictions": float(np.mean([not answer.prediction for answer in answers])),
@@ -202,7 +210,7 @@ def _alone(answers: Sequence[Answer]) -> dict[str, float]:
     """Every reference as a sample of its own."""
     rows = [(answer.prediction, [text]) for answer in answers for text in answer.references]
     texts, references = [text for text, _ in rows], [refs for _, refs in rows]
-    found, true = [ptb.words(text) for text in texts], [[ptb.words(r) for r in refs] for refs in references]
+    found, true = [_cut(text) for text in texts], [[_cut(r) for r in refs] for refs in references]
     raw = [text.split() for text in texts], [[r.split() for r in refs] for refs in references]
     values = {
         "bleu4": coco_bleu(found, true)[0][-1],
@@ -216,7 +224,7 @@ def _alone(answers: Sequence[Answer]) -> dict[str, float]:
 
 
 def _human(row: str, texts: Texts, references: Sequence[Texts]) -> dict[str, float]:
-    found, true = [ptb.words(text) for text in texts], [[ptb.words(r) for r in refs] for refs in references]
+    found, true = [_cut(text) for text in texts], [[_cut(r) for r in refs] for refs in references]
     return {
         f"{row}/bleu4": coco_bleu(found, true)[0][-1],
         f"{row}/rouge_l": _rouge_l(found, true),
@@ -224,7 +232,7 @@ def _human(row: str, texts: Texts, references: Sequence[Texts]) -> dict[str, flo
     }
 
 
-def _rouge_l(found: Sequence[list[str]], true: Sequence[list[list[str]]]) -> float:
+def _rouge_l(found: Sequence[Words], true: Sequence[Sequence[Words]]) -> float:
     return float(np.mean([coco_rouge_l(own, refs) for own, refs in zip(found, true, strict=True)]))
 
 

@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,14 +103,16 @@ def nltk_bleu(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]
 
 def common_length(first: Words, second: Words) -> int:
     """Length of the longest common subsequence."""
-    best = [0] * (len(second) + 1)
+    places: dict[str, int] = {}
+    for place, word in enumerate(second):
+        places[word] = places.get(word, 0) | 1 << place
+    # bits of a number stand for the places of `second`; those that a common subsequence ends at become 0
+    full = (1 << len(second)) - 1
+    open_places = full
     for word in first:
-        diagonal = 0
-        for place, other in enumerate(second, 1):
-            above = best[place]
-            best[place] = diagonal + 1 if word == other else max(above, best[place - 1])
-            diagonal = above
-    return best[-1]
+        hits = open_places & places.get(word, 0)
+        open_places = ((open_places + hits) | (open_places - hits)) & full
+    return len(second) - open_places.bit_count()
 
 
 def coco_rouge_l(hypothesis: Words, references: Sequence[Words]) -> float:
@@ -169,11 +172,12 @@ def cider(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) ->
     frequency: Counter[tuple[str, ...]] = Counter()
     for refs in counted:
         frequency.update(set().union(*refs))
-    weigh = _Weights(frequency, math.log(max(len(references), 1)))
-    scores = [
-        np.mean([weigh.similarity(own, weigh(reference)) for reference in refs])
-        for own, refs in zip((weigh(_grams(words)) for words in hypotheses), counted, strict=True)
-    ]
+    weigh = _Weigher(frequency, len(references))
+    scores, own, weighed = [], None, None
+    for words, refs in zip(hypotheses, counted, strict=True):
+        if weighed is None or words != own:  # rows of one hypothesis follow one another
+            own, weighed = words, weigh(_grams(words))
+        scores.append(np.mean([_similarity(weighed, weigh(reference)) for reference in refs]))
     return 10 * np.array(scores, np.float64)
 
 
@@ -181,36 +185,46 @@ def _grams(words: Words) -> Grams:
     """n-grams of all lengths."""
     found: Grams = Counter()
     for size in range(1, MOST + 1):
-        found.update(ngrams(words, size))
+        found.update(zip(*(words[start:] for start in range(size)), strict=False))
     return found
 
 
-class _Weights:
-    """n-grams by length, each count times the logarithm of its rarity."""
+class _Weighed(NamedTuple):
+    """n-grams by length, each count times its rarity; the norms by length; the number of pairs."""
 
-    def __init__(self, frequency: Grams, log_samples: float) -> None:
-        self._frequency, self._log_samples = frequency, log_samples
+    grams: list[dict[tuple[str, ...], float]]
+    norms: list[float]
+    pairs: int
 
-    def __call__(self, counts: Grams) -> list[dict[tuple[str, ...], float]]:
-        weighed: list[dict[tuple[str, ...], float]] = [{} for _ in range(MOST)]
+
+class _Weigher:
+    """Weighs n-grams by the logarithm of the share of samples that have them."""
+
+    def __init__(self, frequency: Grams, samples: int) -> None:
+        self._most = math.log(max(samples, 1))
+        self._rarity = {gram: self._most - math.log(count) for gram, count in frequency.items()}
+
+    def __call__(self, counts: Grams) -> _Weighed:
+        grams: list[dict[tuple[str, ...], float]] = [{} for _ in range(MOST)]
+        pairs = 0
         for gram, count in counts.items():
-            rarity = self._log_samples - math.log(max(1, self._frequency[gram]))
-            weighed[len(gram) - 1][gram] = count * rarity
-        self_pairs = sum(count for gram, count in counts.items() if len(gram) == 2)
-        weighed.append({(): float(self_pairs)})
-        return weighed
+            size = len(gram)
+            grams[size - 1][gram] = count * self._rarity.get(gram, self._most)
+            pairs += count * (size == 2)
+        norms = [math.sqrt(sum(value * value for value in own.values())) for own in grams]
+        return _Weighed(grams, norms, pairs)
 
-    def similarity(
-        self, own: list[dict[tuple[str, ...], float]], other: list[dict[tuple[str, ...], float]]
-    ) -> float:
-        """Mean over the lengths of n-grams."""
-        apart = own[MOST][()] - other[MOST][()]  # lengths are compared by their pairs of words
-        total = 0.0
-        for mine, yours in zip(own[:MOST], other[:MOST], strict=True):
-            norm = math.sqrt(sum(v * v for v in mine.values()) * sum(v * v for v in yours.values()))
-            if norm:
-                total += sum(min(mine[g], yours[g]) * yours[g] for g in mine.keys() & yours.keys()) / norm
-        return total / MOST * math.exp(-(apart**2) / (2 * _CIDER_SIGMA**2))
+
+def _similarity(own: _Weighed, other: _Weighed) -> float:
+    """Mean over the lengths of n-grams, less where the numbers of pairs of words differ."""
+    total = 0.0
+    for size in range(MOST):
+        norm = own.norms[size] * other.norms[size]
+        if norm:
+            mine, yours = own.grams[size], other.grams[size]
+            total += sum(min(mine[g], yours[g]) * yours[g] for g in mine.keys() & yours.keys()) / norm
+    apart = own.pairs - other.pairs
+    return total / MOST * math.exp(-(apart**2) / (2 * _CIDER_SIGMA**2))
 
 
 def meteor_exact_stem(hypothesis: Words, references: Sequence[Words]) -> float:
