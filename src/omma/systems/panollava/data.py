@@ -82,11 +82,13 @@ def read_split(data: PanoData, split: str) -> Table:
 
 
 def split_file(data: PanoData, split: str) -> Path:
-    """Where the table of a split lies.
+    """Where the table of a split lies; a split may also be the path of a table.
 
     Raises:
         DataError: it is set nowhere, or not there.
     """
+    if Path(split).suffix.lower() in _TABLES and Path(split).is_file():
+        return Path(split)
     keys = {"train": "train_csv", data.train_split: "train_csv"}
     keys |= dict.fromkeys(("val", "valid", data.val_split), "val_csv")
     named = getattr(data, keys[split]) if split in keys else None
