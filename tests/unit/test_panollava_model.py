@@ -19,6 +19,7 @@ from omma.systems.panollava.lora import merge_adapters, save_adapters
 from omma.systems.panollava.model import PanoLLaVA, learning_parts
 from omma.systems.panollava.projector import Projector, ring_lengths
 from omma.systems.panollava.text import IGNORED, PANORAMA
+from omma.systems.panollava.to_published import published_statistics
 from omma.systems.panollava.vision import FAMILIES, build_tower
 
 RESAMPLERS: list[dict[str, Any]] = [
@@ -30,6 +31,7 @@ RESAMPLERS: list[dict[str, Any]] = [
     {"name": "c_abstractor", "width": 40, "depth": 1, "queries": 4},
     {"name": "bimamba", "width": 40, "hidden": 16, "depth": 1, "state": 4},
 ]
+RANDOM_TOWER = {"name": "random", "config": TOWER}
 GREEDY = GenerateSection(max_new_tokens=6)
 
 
@@ -348,10 +350,10 @@ class TestState:
         assert "system.resampler={name: mlp, width: 40, hidden: 40, norm: batch, depth: 2}" in words
         assert {"system.vision.name=a/b", "system.language.name=c/d"} < set(words)
 
-    @pytest.mark.parametrize("lora", [None, {"rank": 4, "alpha": 8}])
     def test_a_later_state_with_a_norm_behind_the_tower(self) -> None:
-        settings = {"name": "random", "config": TOWER, "norm": True}
-        model = build(vision=settings, resampler={"name": "mlp", "width": 40, "norm": "layer"})
+        model = build(
+            vision={**RANDOM_TOWER, "norm": True}, resampler={"name": "mlp", "width": 40, "norm": "layer"}
+        )
         torch.nn.init.normal_(model.vision.norm.weight)
         published = to_reference(model)
         assert "model.vicreg_norm.weight" in published
@@ -362,13 +364,17 @@ class TestState:
         assert torch.allclose(back["vision.mean"], torch.tensor(FAMILIES["dinov2"].mean))
         assert set(back) >= {name for name in model.state_dict() if not name.startswith("projector.code")}
 
-    def test_export_to_the_published_form_and_back(self, lora: dict[str, Any] | None) -> None:
-        """The published network takes pixels from 0 to 1 as they are, and says the same."""
-        model = build(lora=lora, text={"placement": "prefix"}).eval()
+    @pytest.mark.parametrize(
+        "system", [{}, {"lora": {"rank": 4, "alpha": 8}}, {"vision": {**RANDOM_TOWER, "norm": True}}]
+    )
+    def test_export_to_the_published_form_and_back(self, system: dict[str, Any]) -> None:
+        """The published network takes pixels as its data set gives them, and says the same."""
+        model = build(text={"placement": "prefix"}, **system).eval()
         for parameter in model.language.adapters:
             torch.nn.init.normal_(parameter, std=0.1)
         sample = batch(model, conversation(text={"placement": "prefix"}))
         pixels = sample["views"] * model.vision.std[:, None, None] + model.vision.mean[:, None, None]
+        mean, std = (torch.tensor(v)[:, None, None] for v in published_statistics(norm="vision" in system))
         heads = {key: LANGUAGE[key] for key in ("num_attention_heads", "num_key_value_heads")}
         published = load_reference(
             to_reference(model),
@@ -377,7 +383,7 @@ class TestState:
         )
         names = ("input_ids", "attention_mask", "labels")
         with torch.no_grad():
-            loss, _ = published(pixels, *(sample[name] for name in names))
+            loss, _ = published((pixels - mean) / std, *(sample[name] for name in names))
             assert float(loss) == pytest.approx(float(loss_of(model, sample)[0]), rel=1e-5)
 
     @pytest.mark.parametrize(

@@ -42,12 +42,12 @@ from omma.systems.panollava.pretrained import causal_model, tower_model
 from omma.systems.panollava.projector import Projector
 from omma.systems.panollava.published import PublishedModel, options_of
 from omma.systems.panollava.resamplers import Resampler
+from omma.systems.panollava.to_published import published_statistics
 from omma.systems.panollava.to_published import to_reference as to_reference
 from omma.systems.panollava.vision import FAMILIES, VisionTower
 
 CONTAINERS = ("state_dict", "model_state_dict")
 PARTS = ("resampler", "vicreg_projector")
-_IMAGENET = FAMILIES["dinov2"]
 _EMBEDDING, _HEAD = f"{LANGUAGE}model.embed_tokens.weight", f"{LANGUAGE}lm_head.weight"
 _ADAPTER_DOWN = ".lora_A."
 
@@ -243,7 +243,6 @@ def _published_statistics(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and spread of RGB that a training subtracted and divided by: at first none, then ImageNet's."""
     if generation == "seed":
-        later = f"{NORM}weight" in weights
-        return (_IMAGENET.mean, _IMAGENET.std) if later else ((0.0,) * 3, (1.0,) * 3)
+        return published_statistics(norm=f"{NORM}weight" in weights)
     family = FAMILIES[tower_settings(part_of(weights, VISION))["model_type"]]
     return family.mean, family.std

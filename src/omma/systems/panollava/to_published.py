@@ -9,6 +9,7 @@ from omma.errors import ConfigError
 from omma.systems.panollava.model import PanoLLaVA
 from omma.systems.panollava.projector import Projector
 from omma.systems.panollava.resamplers import Resampler, TokenMlp
+from omma.systems.panollava.vision import FAMILIES, Colour
 
 _PREFIX = "model."  # of Lightning's files
 _PATCHES = ("embeddings.patch_embedding", "embeddings.patch_embeddings.projection")
@@ -17,10 +18,10 @@ _HINT = "export as onnx or pt2, or train with the settings of the published netw
 
 
 def to_reference(model: PanoLLaVA) -> dict[str, Tensor]:
-    """A state dict of the first pipeline for pixels in [0, 1], which it does not normalise.
+    """A state dict of the first pipeline, which does not normalise pixels, or with ImageNet's statistics.
 
-    The colour statistics become part of the first convolution. The output layer is there a second time, as in
-    published files.
+    The latter goes with a norm behind the tower. The difference to the tower's own statistics becomes part of
+    its first convolution. The output layer is there a second time, as in published files.
 
     Raises:
         ConfigError: the network has parts that the published one has not.
@@ -39,6 +40,12 @@ def to_reference(model: PanoLLaVA) -> dict[str, Tensor]:
     return {f"{_PREFIX}{name}": value.detach().cpu().clone() for name, value in reference.items()}
 
 
+def published_statistics(*, norm: bool) -> tuple[Colour, Colour]:
+    """Mean and spread of RGB that the first pipeline takes off: none, or ImageNet's with a norm behind."""
+    imagenet = FAMILIES["dinov2"]
+    return (imagenet.mean, imagenet.std) if norm else ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
 def _named(prefix: str, module: nn.Module) -> dict[str, Tensor]:
     return {f"{prefix}{name}": value for name, value in module.state_dict().items()}
 
@@ -49,10 +56,12 @@ def _tower(model: PanoLLaVA) -> dict[str, Tensor]:
     name = next((name for name in _PATCHES if f"{name}.bias" in weights), None)
     if name is None:
         raise ConfigError("the image tower's first convolution has no bias to take up colours", _HINT)
-    mean, std = (values[:, None, None].double() for values in (tower.mean, tower.std))
-    kernel, bias = (weights[f"{name}.{part}"].double() for part in ("weight", "bias"))
-    weights[f"{name}.weight"] = (kernel / std).float()
-    weights[f"{name}.bias"] = (bias - (kernel * mean / std).sum((1, 2, 3))).float()
+    theirs = published_statistics(norm=tower.norm is not None)
+    own = (tower.mean.tolist(), tower.std.tolist())
+    mean, std, their_mean, their_std = (torch.tensor(v)[:, None, None].double() for v in (*own, *theirs))
+    kernel, bias = (weights[f"{name}.{part}"].cpu().double() for part in ("weight", "bias"))
+    weights[f"{name}.weight"] = (kernel * their_std / std).float()
+    weights[f"{name}.bias"] = (bias + (kernel * (their_mean - mean) / std).sum((1, 2, 3))).float()
     return weights
 
 
