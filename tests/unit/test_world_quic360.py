@@ -118,6 +118,14 @@ def test_a_street_has_a_vehicle_a_quarter_at_most(captures: list[PanoramaCapture
         assert sum(thing.kind == PERSON for thing in capture.things) <= MOST_PEOPLE
 
 
+def test_nobody_stands_before_a_vehicle(captures: list[PanoramaCapture]) -> None:
+    for capture in captures:
+        for thing in capture.things:
+            if thing.kind in VEHICLES:
+                people = [t.azimuth_deg for t in capture.things if t.kind == PERSON]
+                assert (np.abs(apart(np.array(people), thing.azimuth_deg)) > thing.half_deg).all()
+
+
 def test_edges_join(captures: list[PanoramaCapture]) -> None:
     ratios = [seam_ratio(capture.photo.rgb) for capture in captures]
     assert max(ratios) < 1.5

@@ -46,13 +46,12 @@ _KIND_SHARES = {
 _DISTANCE_M = {"car": (5.0, 9.0), "truck": (8.0, 14.0), "bus": (9.0, 16.0), "motorcycle": (3.0, 5.5)}
 _PEOPLE_M = {"street": (2.4, 6.0), "room": (1.1, 4.5)}
 _QUARTER_DEG = 43.0  # a vehicle's corners, from the middle of its quarter
-_PERSON_DEG = 36.0
+_PERSON_DEG = 40.0
 _APART_DEG = 15.0  # between people
-_BESIDE_DEG = 7.0  # half a person's width
+_BESIDE_DEG = 5.0  # half a person's width
 _BODY = np.array([0.35, 0.65, 0.9])  # heights of what has to be seen of a person
 _EYE_M = {"street": 1.75, "room": 1.5}
 _TRIES, _ARRANGEMENTS = 24, 6
-_HALF_LENGTH_M = {"car": 2.8, "truck": 4.7, "bus": 6.2, "motorcycle": 1.0}
 _SEEN_SHARE = 0.6  # of the points of a thing that nothing hides
 _FEWEST_PX = 3
 _ROOMS = 0.35  # share of the scenes
@@ -240,15 +239,15 @@ class _Around:
 
     def person(self, things: list[Thing], rng: np.random.Generator) -> list[Thing]:
         """Somebody whom nothing hides, nobody where there is no room."""
-        direction = DIRECTIONS[int(rng.integers(len(DIRECTIONS)))]
         look = random_portrait(rng)
         joints = standing_joints(rng, look.height_m, "stand")
         for _ in range(_TRIES):
+            direction = DIRECTIONS[int(rng.integers(len(DIRECTIONS)))]
             azimuth = 90.0 * DIRECTIONS.index(direction) + rng.uniform(-_PERSON_DEG, _PERSON_DEG)
             away = float(rng.uniform(*_PEOPLE_M[self.where]))
             xy = self._spot(azimuth, away)
             z = self.stage.floor(xy, 0.3)
-            if np.isnan(z) or not _free(things, azimuth, away):
+            if np.isnan(z) or not _free(things, azimuth):
                 continue
             feet = np.array([*xy, z])
             body = feet + np.array([0, 0, look.height_m]) * _BODY[:, None]
@@ -288,16 +287,12 @@ class _Around:
         return float(np.mean([self.stage.clear(self.eye, point) for point in points])) > _SEEN_SHARE
 
 
-def _free(things: list[Thing], azimuth_deg: float, away: float) -> bool:
-    """Whether somebody there hides nobody, and is not hidden."""
+def _free(things: list[Thing], azimuth_deg: float) -> bool:
+    """Whether somebody there hides nothing, and is not hidden."""
     for thing in things:
-        apart = abs(_turn(azimuth_deg - thing.azimuth_deg))
-        if thing.kind == PERSON and apart < _APART_DEG:
+        reach = _APART_DEG if thing.kind == PERSON else thing.half_deg + _BESIDE_DEG
+        if abs(_turn(azimuth_deg - thing.azimuth_deg)) < reach:
             return False
-        if thing.kind in _HALF_LENGTH_M and apart < thing.half_deg + _BESIDE_DEG:
-            hidden = away > thing.distance_m - _HALF_LENGTH_M[thing.kind]
-            if hidden or thing.kind == "motorcycle":  # which is too small to stand before
-                return False
     return True
 
 
