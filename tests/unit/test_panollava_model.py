@@ -11,13 +11,14 @@ from torch import Tensor
 from omma.core.panorama import View
 from omma.engine.recompute import recompute_activations
 from omma.engine.task import Task
-from omma.errors import ConfigError, DataError
+from omma.errors import CheckpointError, ConfigError, DataError
 from omma.systems.panollava.config import GenerateSection, LoraSection, VisionSection
 from omma.systems.panollava.convert import from_reference, load_reference, settings_of, to_reference
 from omma.systems.panollava.language import fuse
 from omma.systems.panollava.lora import merge_adapters, save_adapters
 from omma.systems.panollava.model import PanoLLaVA, learning_parts
 from omma.systems.panollava.projector import Projector, ring_lengths
+from omma.systems.panollava.small_tokenizer import SMALL_TOKENIZER
 from omma.systems.panollava.text import IGNORED, PANORAMA
 from omma.systems.panollava.to_published import published_statistics
 from omma.systems.panollava.vision import FAMILIES, build_tower
@@ -432,6 +433,36 @@ def reopened(plain: PanoLLaVA, source: PanoLLaVA, folder) -> PanoLLaVA:
     plain.load_state_dict(own)
     plain.language.lm = PeftModel.from_pretrained(plain.language.lm, str(folder))
     return plain.eval()
+
+
+class TestFolders:
+    def test_language_model_and_tokenizer_of_a_folder(self, tmp_path) -> None:
+        """As downloaded: 16 bits, tied, with settings for sampling that do not count here."""
+        source = build(seed=1)
+        lm = source.language.lm.to(torch.bfloat16)
+        lm.generation_config.do_sample, lm.generation_config.repetition_penalty = True, 1.1
+        lm.save_pretrained(tmp_path)
+        conversation().tokenizer.save_pretrained(tmp_path)
+        model = build(language={"name": str(tmp_path)}).eval()
+        loaded = model.language.lm
+        assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+        assert loaded.lm_head.weight is loaded.get_input_embeddings().weight
+        weight = loaded.model.layers[0].mlp.up_proj.weight
+        assert torch.equal(weight, lm.model.layers[0].mlp.up_proj.weight.float())
+        talk = conversation(language={"name": str(tmp_path)})
+        assert talk.prompt("sky") == conversation().prompt("sky")
+        sample = batch(model, talk)
+        inputs = (sample["views"], sample["prompt_ids"], sample["prompt_mask"], GREEDY)
+        assert model.generate(*inputs).tolist() == model.generate(*inputs).tolist()
+        assert not loaded.generation_config.do_sample
+
+    def test_a_folder_without_all_weights(self, tmp_path) -> None:
+        build().language.lm.save_pretrained(tmp_path)
+        state = load_file(tmp_path / "model.safetensors")
+        state.pop("model.norm.weight")
+        save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(CheckpointError, match=r"1 tensors.*model.norm.weight"):
+            build(language={"name": str(tmp_path), "tokenizer": str(SMALL_TOKENIZER)})
 
 
 class TestFuse:

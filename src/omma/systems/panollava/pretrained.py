@@ -20,7 +20,7 @@ _KINDS = {"clip": "clip_vision_model", "siglip": "siglip_vision_model"}
 
 
 def tower_model(settings: VisionSection) -> nn.Module:
-    """The image tower that a recipe names; of a model of images and text the part for images.
+    """The image tower that a recipe names, in 32 bits; of a model of images and text the part for images.
 
     Raises:
         ConfigError: it cannot be had, or the settings of a random one are wrong.
@@ -36,7 +36,7 @@ def tower_model(settings: VisionSection) -> nn.Module:
         AutoModel, settings.name, "system.vision.name", config=config, output_loading_info=True
     )
     _check_complete(found, settings.name, _UNUSED)
-    return model
+    return model.float()
 
 
 def causal_model(settings: LanguageSection, *, entries: int) -> nn.Module:
@@ -50,7 +50,6 @@ def causal_model(settings: LanguageSection, *, entries: int) -> nn.Module:
         ConfigError: it cannot be had, or the settings of a random one are wrong.
         CheckpointError: weights are missing in it.
     """
-    import torch
     from transformers import AutoModelForCausalLM
 
     if settings.name == RANDOM:
@@ -58,14 +57,10 @@ def causal_model(settings: LanguageSection, *, entries: int) -> nn.Module:
         config = _random_config(values, "system.language.config")
         return _make(AutoModelForCausalLM, config, "system.language.config")
     model, found = _fetch(
-        AutoModelForCausalLM,
-        settings.name,
-        "system.language.name",
-        dtype=torch.float32,
-        output_loading_info=True,
+        AutoModelForCausalLM, settings.name, "system.language.name", output_loading_info=True
     )
     _check_complete(found, settings.name, ())
-    return model
+    return model.float()
 
 
 def _random_config(values: Mapping[str, Any], key: str) -> PretrainedConfig:

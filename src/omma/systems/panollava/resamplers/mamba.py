@@ -7,6 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 Size = tuple[int, int]
 _CONV = 4
@@ -98,7 +99,9 @@ class Mixer(nn.Module):
         values, gate = self.in_proj(tokens).chunk(2, dim=-1)
         values = F.silu(self.conv1d(values.mT)[..., : tokens.shape[1]]).mT
         steps, write, read = self.x_proj(values).split(self.splits, dim=-1)
-        seen = _scan(values, F.softplus(self.dt_proj(steps)), -self.A_log.float().exp(), write, read)
+        inputs = (values, F.softplus(self.dt_proj(steps)), -self.A_log.float().exp(), write, read)
+        # a memory for every token would fill a GPU: the backward pass computes them again
+        seen = checkpoint(_scan, *inputs, use_reentrant=False) if torch.is_grad_enabled() else _scan(*inputs)
         return self.out_proj((seen + self.D * values) * F.silu(gate))
 
     def _set_steps(self, rank: int) -> None:
