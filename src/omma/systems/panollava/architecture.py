@@ -20,6 +20,7 @@ from omma.systems.panollava.resamplers import (
     SpatialPool,
     TokenMlp,
 )
+from omma.systems.panollava.resamplers.tokenwise import Norm
 
 PROJECT = "PanoLLaVA"
 Weights = Mapping[str, Tensor]
@@ -136,11 +137,15 @@ def build_token_mlp(weights: Weights, told: Mapping[str, Any] | None = None) -> 
             hint=f"it should be one of {PROJECT}",
         )
     hidden, in_width = shape_of(weights, f"layers.{linear[0]}.weight", PROJECT)
-    norm = "batch" if "layers.1.running_mean" in weights else "layer"
-    sizes = {"hidden": hidden, "depth": len(linear), "norm": norm if "layers.1.bias" in weights else "none"}
-    if "layers.1.weight" in weights and weights["layers.1.weight"].ndim > 1:
-        sizes["norm"] = "none"
+    sizes = {"hidden": hidden, "depth": len(linear), "norm": norm_of(weights)}
     return TokenMlp(in_width, _rows(weights, f"layers.{linear[-1]}.weight"), **(sizes | dict(told or {})))
+
+
+def norm_of(weights: Weights) -> Norm:
+    """`system.resampler.norm` of token-wise layers under our names."""
+    if "layers.1.running_mean" in weights:
+        return "batch"
+    return "layer" if "layers.1.weight" in weights and weights["layers.1.weight"].ndim == 1 else "none"
 
 
 def part_of(weights: Weights, prefix: str) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from omma.systems.panollava.architecture import (
     build_published_resampler,
     build_token_mlp,
     language_settings,
+    norm_of,
     part_of,
     resampler_of,
     tower_settings,
@@ -176,7 +177,7 @@ def settings_of(content: Mapping[str, Any]) -> list[str]:
     if any(name.startswith("layers.") and name.count(".") == 2 for name in inside):
         mlp = build_token_mlp(inside)
         first = mlp.layers[0].weight
-        norm = _norm_of(inside)
+        norm = norm_of(inside)
         fields = f"name: mlp, width: {mlp.width}, hidden: {first.shape[0]}, norm: {norm}"
         words.append(f"system.resampler={{{fields}, depth: {_linear_layers(mlp)}}}")
     down = next((value for name, value in ours.items() if _ADAPTER_DOWN in name), None)
@@ -187,13 +188,6 @@ def settings_of(content: Mapping[str, Any]) -> list[str]:
         if isinstance(told, Mapping) and isinstance(told.get(key), str):
             words.append(f"system.{part}.name={told[key]}")
     return words
-
-
-def _norm_of(weights: Mapping[str, Tensor]) -> str:
-    """`system.resampler.norm` of token-wise layers under our names."""
-    if "layers.1.running_mean" in weights:
-        return "batch"
-    return "layer" if weights.get("layers.1.weight", torch.zeros(0, 0)).ndim == 1 else "none"
 
 
 def _linear_layers(mlp: nn.Module) -> int:
