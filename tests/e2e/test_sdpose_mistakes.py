@@ -25,6 +25,15 @@ def _omma(*words: object) -> int:
     return _run([str(word) for word in words], debug=False)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _quickly():
+    """The machine's own check imports every package anew, and reports are not looked at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("omma.commands.doctor.check_environment", lambda root: [])
+        patch.setattr("omma.commands.train._finish", lambda run, recipe, console: None)
+        yield
+
+
 @pytest.fixture(scope="module")
 def people(tmp_path_factory) -> Path:
     return files.write_set(tmp_path_factory.mktemp("data") / "people")
