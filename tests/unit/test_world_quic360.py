@@ -82,8 +82,9 @@ def test_things_are_where_they_are_said_to_be(captures: list[PanoramaCapture]) -
             angles = around(thing, capture)
             assert len(angles) >= 3
             middle = 90.0 * DIRECTIONS.index(thing.direction)
-            assert np.abs(apart(angles, middle)).max() < 45
-            assert np.abs(apart(angles, thing.azimuth_deg)).max() < thing.half_deg + 12
+            widest = np.median if thing.kind == PERSON else np.max  # arms may reach far
+            assert widest(np.abs(apart(angles, middle))) < 45
+            assert widest(np.abs(apart(angles, thing.azimuth_deg))) < thing.half_deg + 2
             kinds[thing.kind] += 1
     assert kinds["car"] >= 4
     assert kinds[PERSON] >= 4
