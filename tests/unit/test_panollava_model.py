@@ -8,11 +8,12 @@ from pano_toy import LANGUAGE, TOWER, batch, build, config, conversation, loss_o
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from omma.config.load import parse_overrides
 from omma.core.panorama import View
 from omma.engine.recompute import recompute_activations
 from omma.engine.task import Task
 from omma.errors import CheckpointError, ConfigError, DataError
-from omma.systems.panollava.config import GenerateSection, LoraSection, VisionSection
+from omma.systems.panollava.config import GenerateSection, LoraSection, PanoConfig, VisionSection
 from omma.systems.panollava.convert import from_reference, load_reference, settings_of, to_reference
 from omma.systems.panollava.language import fuse
 from omma.systems.panollava.lora import merge_adapters, save_adapters
@@ -384,8 +385,12 @@ class TestState:
         )
         names = ("input_ids", "attention_mask", "labels")
         with torch.no_grad():
+            expected = float(loss_of(model, sample)[0])
             loss, _ = published((pixels - mean) / std, *(sample[name] for name in names))
-            assert float(loss) == pytest.approx(float(loss_of(model, sample)[0]), rel=1e-5)
+            assert float(loss) == pytest.approx(expected, rel=1e-5)
+            again = imported(to_reference(model)).eval()
+            loss, _ = loss_of(again, {**sample, "views": (pixels - mean) / std})
+            assert float(loss) == pytest.approx(expected, rel=1e-5)
 
     @pytest.mark.parametrize(
         "system",
@@ -423,6 +428,15 @@ def theirs(name: str) -> str:
         if name.startswith(ours):
             return f"{reference}{name.removeprefix(ours)}"
     return name
+
+
+def imported(published: dict[str, Tensor]) -> PanoLLaVA:
+    """The network of a recipe with a published file's settings and weights."""
+    system = parse_overrides(settings_of(published), PanoConfig, {})["system"]
+    system["vision"] = {**RANDOM_TOWER, **system.get("vision", {})}
+    model = build(**system)
+    model.load_state_dict(from_reference(published))
+    return model
 
 
 def reopened(plain: PanoLLaVA, source: PanoLLaVA, folder) -> PanoLLaVA:
