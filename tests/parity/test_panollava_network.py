@@ -148,6 +148,12 @@ class TestCora:
         check(resampled, arrays, "resampled")
         check(model.overlap_head(resampled[:, 1:].flatten(0, 1)), arrays, "vicreg_features")
         check(model.words(inputs[0]), arrays, "vision_tokens")
+        weights = {
+            f"linear.{name}": value for name, value in model.model.projector.linear.state_dict().items()
+        }
+        options = {"num_views": 5, "whole_first": True, "stitch": "stride_views", "position": "columns"}
+        projector = load_reference_part("projector", weights, grid=GRID, **options)
+        check(projector(resampled, torch.zeros(0)), arrays, "vision_tokens")
 
     @torch.no_grad()
     def test_fusion_and_loss(self) -> None:

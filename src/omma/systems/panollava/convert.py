@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from omma.core.reference_state import load_strictly, plain_state
+from omma.core.reference_state import load_strictly, plain_state, shape_of
 from omma.errors import CheckpointError, ConfigError
 from omma.systems.panollava.architecture import (
     PROJECT,
@@ -41,14 +41,13 @@ from omma.systems.panollava.lora import add_adapters
 from omma.systems.panollava.model import PanoLLaVA
 from omma.systems.panollava.pretrained import causal_model, tower_model
 from omma.systems.panollava.projector import Projector
-from omma.systems.panollava.published import PublishedModel, options_of
-from omma.systems.panollava.resamplers import Resampler
+from omma.systems.panollava.published import Options, PublishedModel, options_of, published_projector
 from omma.systems.panollava.to_published import published_statistics
 from omma.systems.panollava.to_published import to_reference as to_reference
 from omma.systems.panollava.vision import FAMILIES, VisionTower
 
 CONTAINERS = ("state_dict", "model_state_dict")
-PARTS = ("resampler", "vicreg_projector")
+PARTS = ("resampler", "vicreg_projector", "projector")
 _EMBEDDING, _HEAD = f"{LANGUAGE}model.embed_tokens.weight", f"{LANGUAGE}lm_head.weight"
 _ADAPTER_DOWN = ".lora_A."
 
@@ -112,10 +111,12 @@ def load_reference_part(
     """One part with published weights, in eval mode.
 
     Args:
-        name: "resampler", tokens (N, S, D) and their grid -> tokens; or "vicreg_projector", tokens -> tokens.
+        name: "resampler", tokens (N, S, D) and their grid -> tokens; "vicreg_projector", tokens -> tokens; or
+            "projector", tokens (B, V, S, D) and directions, which do not matter, -> words (B, N, D).
         state_dict: its tensors or arrays.
         prefix: of their names.
-        options: what shapes do not say, as `resampler` of `load_reference`.
+        options: of a projector num_views, grid (rows, columns) and fields of `published.Options`; of the
+            others what shapes do not say, as `resampler` of `load_reference`.
 
     Raises:
         CheckpointError: keys are missing, left over or of other shapes.
@@ -124,10 +125,15 @@ def load_reference_part(
     if name not in PARTS:
         raise ConfigError(f"{PROJECT} has no part {name}", hint=f"the parts are {', '.join(PARTS)}")
     plain = {key.removeprefix(prefix): torch.as_tensor(value) for key, value in state_dict.items()}
-    part: Resampler
+    part: nn.Module
     if name == "vicreg_projector":
         weights = token_mlp_names({key.removeprefix("mlp."): value for key, value in plain.items()})
         part = build_token_mlp(weights, options)
+    elif name == "projector":
+        weights = {f"linear.{key.removeprefix('linear.')}": value for key, value in plain.items()}
+        width, in_width = shape_of(weights, "linear.weight", PROJECT)
+        grid, num_views = options.pop("grid", None), options.pop("num_views")
+        part = published_projector(nn.Linear(in_width, width), grid, num_views, Options(**options))
     else:
         weights = resampler_names(plain)
         part = build_published_resampler(weights, options)

@@ -17,6 +17,7 @@ from omma.systems.panollava.projector import Position, Projector, Stitch
 from omma.systems.panollava.resamplers import TokenMlp
 from omma.systems.panollava.text import IGNORED, PANORAMA
 
+Size = tuple[int, int]
 Layout = Literal["all_views", "as_published"]
 
 
@@ -133,22 +134,34 @@ class PublishedModel(nn.Module):
 
     def _projector(self, num_views: int) -> Projector:
         """The projector for so many views, with the weights that are there."""
-        given, options = self.model.projector, self.options
+        given = self.model.projector
         assert given is not None
-        whole = options.whole_first and num_views > 1
-        ring = [View(0.0, 0.0, (90.0, 90.0))] * (num_views - whole)
-        views: Sequence[View | None] = [None, *ring] if whole else ring
-        projector = Projector(
-            given.linear.in_features,
-            given.linear.out_features,
-            views=views,
-            grid=given.in_grid,
-            stitch=options.stitch,
-            overlap=options.overlap,
-            position=options.position,
-        )
-        projector.linear = given.linear
-        return projector.to(given.linear.weight.device)
+        return published_projector(given.linear, given.in_grid, num_views, self.options)
+
+
+def published_projector(linear: nn.Linear, grid: Size | None, num_views: int, options: Options) -> Projector:
+    """The projector of so many views with a linear layer that is there.
+
+    Args:
+        linear: the layer.
+        grid: (rows, columns) of a view's tokens; None: they have none.
+        num_views: with the whole panorama, where that comes first.
+        options: order of the words, code of places and the like.
+    """
+    whole = options.whole_first and num_views > 1
+    ring = [View(0.0, 0.0, (90.0, 90.0))] * (num_views - whole)
+    views: Sequence[View | None] = [None, *ring] if whole else ring
+    projector = Projector(
+        linear.in_features,
+        linear.out_features,
+        views=views,
+        grid=grid,
+        stitch=options.stitch,
+        overlap=options.overlap,
+        position=options.position,
+    )
+    projector.linear = linear
+    return projector.to(linear.weight.device)
 
 
 def options_of(generation: str, told: Mapping[str, Any]) -> Options:
