@@ -19,7 +19,8 @@ FAR = 0.05  # of the box's longer side, from which a joint lies outside of the b
 MANY_FAR = 0.1  # share of such joints; COCO has 0.03
 SAME = 0.98  # closeness of the joints of two people, from which one is there twice
 FEW_JOINTS = 3  # in common, to call two people the same
-FACING = 5  # people who face the camera, to judge sides by
+FACING, CROSSING = 5, 30  # people who face the camera, to judge sides by; more for arms and legs, which cross
+_TRUNK = ("eye", "ear", "shoulder", "hip")
 MIRRORED = 0.5  # share of facing people with their left on the image's right; COCO has 0.9 to 1
 SMALL_PX2 = 32.0**2
 FOUND = 0.5  # overlap of boxes (IoU)
@@ -136,8 +137,8 @@ def check_sides(split: str, truth: GroundTruth) -> Finding:
     shares = {}
     for left, right in FLIP_PAIRS:
         known = joints[(joints[:, [left, right], 2] > 0).all(-1)]
-        if len(known) >= FACING:
-            name = JOINTS[left].removeprefix("left_")
+        name = JOINTS[left].removeprefix("left_")
+        if len(known) >= (FACING if name in _TRUNK else CROSSING):
             shares[name] = float((known[:, left, 0] > known[:, right, 0]).mean())
     if not shares:
         evidence = f"{len(joints)} people face the camera, {FACING} are needed"
