@@ -27,11 +27,25 @@ if TYPE_CHECKING:
 class Decoding(Protocol):
     """How answers are written; `system.generate` of a recipe is one."""
 
-    max_new_tokens: int
-    temperature: float
-    top_p: float
-    top_k: int
-    repetition_penalty: float
+    @property
+    def max_new_tokens(self) -> int:
+        """Longest answer."""
+
+    @property
+    def temperature(self) -> float:
+        """Of sampling; 0 takes the likeliest id each time."""
+
+    @property
+    def top_p(self) -> float:
+        """Share of probability that is sampled from."""
+
+    @property
+    def top_k(self) -> int:
+        """Number of ids that are sampled from."""
+
+    @property
+    def repetition_penalty(self) -> float:
+        """Factor against ids that the answer has already; 1: none."""
 
 
 class Fused(NamedTuple):
