@@ -31,6 +31,8 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/lss_step.py
 	$(BIN)/python benchmarks/loading.py
 	$(BIN)/python benchmarks/diffbev.py
+	$(BIN)/python benchmarks/g2_monodepth.py
+	$(BIN)/python benchmarks/sdpose.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

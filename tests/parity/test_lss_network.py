@@ -163,9 +163,7 @@ def test_two_height_bins_and_tilted_cameras_against_a_plain_float64_model() -> N
     }
     model = load_reference(weights, image_size=(64, 96), grid_conf=grid_conf)
     geometry = load_arrays(CASES / "geometry.npz")
-    calibration = tensors(
-        {key[4:]: geometry[key] for key in geometry if key.startswith("aug_")}, INPUTS[1:]
-    )
+    calibration = tensors({key[4:]: geometry[key] for key in geometry if key.startswith("aug_")}, INPUTS[1:])
     imgs = torch.from_numpy(generator.standard_normal((2, 3, 3, 64, 96), np.float32))
     target = torch.from_numpy(generator.random((2, 4, 64, 48)) > 0.9).float()
 

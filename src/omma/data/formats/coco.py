@@ -260,9 +260,7 @@ def _numbers(
     for record, row in zip(records, rows, strict=True):
         if not _is_row(row, count):
             value, number = (row[0], "a finite number") if count == 1 else (row, f"{count} finite numbers")
-            raise DataError(
-                f"{file}, {kind} {record['id']}: {name} is {value!r}, expected {number}", _HINT
-            )
+            raise DataError(f"{file}, {kind} {record['id']}: {name} is {value!r}, expected {number}", _HINT)
     return array
 
 
