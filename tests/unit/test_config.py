@@ -127,7 +127,7 @@ def test_override_of_one_list_element():
 def test_a_tagged_section_starts_anew_when_its_name_changes():
     config = open_recipe("lss/demo", ["schedule.name=step", "schedule.every=2 epochs"]).config
     assert config.schedule.every == Period(2, "epochs")
-    with pytest.raises(ConfigError, match="final_factor: goes with schedule.name=cosine"):
+    with pytest.raises(ConfigError, match=r"final_factor: goes with schedule.name=cosine"):
         open_recipe("lss/demo", ["schedule.name=step", "schedule.final_factor=0.1"])
 
 
