@@ -22,9 +22,10 @@ STRIDE = 4  # pixels of the image a heatmap cell, fixed by both backbones
 
 
 class StemNetSection(Section):
-    """Two strided convolutions and four bottlenecks, 256 channels."""
+    """Two strided convolutions and four bottlenecks."""
 
     name: Literal["stemnet"] = "stemnet"
+    width: PositiveInt = Field(64, description="of the bottlenecks; features have four times as many channels")
     pretrained: str = Field("none", description="there are no ImageNet weights of it")
 
 

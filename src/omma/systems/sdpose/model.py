@@ -180,7 +180,7 @@ def build_model(system: SDPoseSystem, data: SDPoseData) -> SDPose:
                 f"system.backbone.pretrained={settings.pretrained}: StemNet has no ImageNet weights",
                 hint="leave it out; `--init FILE` starts from a whole network's weights",
             )
-        backbone: Backbone = StemNet()
+        backbone: Backbone = StemNet(settings.width)
     else:
         backbone = HRNet(settings.stage1_width)
         load_imagenet(backbone, settings.pretrained)
