@@ -198,8 +198,9 @@ def test_two_processes_are_one_with_twice_the_batch(data, tmp_path, monkeypatch)
         torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-5)
     scores, others = _rows(one, "val")[-1], _rows(two, "val")[-1]
     assert scores["images"] == others["images"] == 7
-    names = [name for name in scores if name.endswith(("rmse", "delta1", "abs_rel", "silog"))]
-    assert len(names) == 10  # rmse, irmse, delta1, abs_rel and silog, of images and pooled
+    # inverse scores of an untrained network's depths near 0 magnify the last bit of its weights
+    names = [n for n in scores if n.endswith(("rmse", "delta1", "abs_rel", "silog")) and "irmse" not in n]
+    assert len(names) == 8  # rmse, delta1, abs_rel and silog, of images and pooled
     assert [others[name] for name in names] == pytest.approx([scores[name] for name in names], rel=1e-5)
 
 

@@ -95,20 +95,6 @@ def test_the_network_sees_given_depths_filled_in_where_a_recipe_says_so(tmp_path
     assert any("filled in (nearest)" in line for line in task.describe())
 
 
-def test_a_residual_network_adds_to_the_filled_depths() -> None:
-    plain, residual = (
-        task_of("base", "data.prefill=linear", f"system.network.residual={on}").model
-        for on in ("false", "true")
-    )
-    inputs = task_of("base").example_inputs()
-    with torch.no_grad():
-        torch.testing.assert_close(residual(*inputs), plain(*inputs) + inputs[1])
-    with pytest.raises(ConfigError, match="no published form"):
-        to_reference(residual)
-    with pytest.raises(ConfigError, match="residual adds to filled depths"):
-        task_of("base", "system.network.residual=true")
-
-
 class TestNumbers:
     """Section 6 of the spec; the guide's are in the rows' test."""
 
@@ -458,7 +444,7 @@ class TestFilesOfOthers:
         optimizer = build_optimizer(optim, task.param_groups(optim.lr, optim.weight_decay))
         step(task)["loss"].backward()
         optimizer.step()
-        state = TrainState(task, optimizer, None, GradScaler(enabled=False), Progress(step=1))
+        state = TrainState(task, optimizer, None, GradScaler(enabled=False), Progress(step=1, global_batch=1))
         file = write_training_file(tmp_path, task, state.original_project("step"))
         foreign = read_training_file(torch.load(file, weights_only=True), task)
         assert len(foreign.moments) == len(list(task.parameters()))

@@ -68,7 +68,6 @@ class UNetSection(Section):
     layers: Annotated[int, Field(ge=3)] = Field(7, description="levels; the last has stride 2^(layers - 1)")
     features: Annotated[int, Field(ge=4)] = Field(64, description="channels of the first level")
     block: Literal["rezero", "batch_norm"] = Field("rezero", description="batch_norm is the older variant")
-    residual: bool = Field(False, description="tell what to add to the given depths filled in (data.prefill)")
     activation: HeadActivation = Field("none", description="after the last convolution")
     pad: Pad = Field("replicate", description="how images go on whose sides do not fit the stride")
 
@@ -330,10 +329,3 @@ class G2Config(RunConfig):
 
     system: G2System = G2System()
     data: G2Data = G2Data()
-
-    @model_validator(mode="after")
-    def _check_residual(self) -> G2Config:
-        network = self.system.network
-        if isinstance(network, UNetSection) and network.residual and self.data.prefill == "none":
-            raise ValueError("system.network.residual adds to filled depths: set data.prefill=linear")
-        return self

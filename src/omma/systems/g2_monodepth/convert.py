@@ -182,10 +182,6 @@ def to_reference(model: nn.Module) -> dict[str, Tensor]:
         raise ConfigError(
             "a ResNet with the dense sparse branch has no published form", hint="sparse=false has"
         )
-    if getattr(model, "residual", False):
-        raise ConfigError(
-            "a residual network has no published form", hint="system.network.residual=false has"
-        )
     if not isinstance(getattr(model, "activation", nn.Identity()), nn.Identity):
         raise ConfigError(
             "a network with an activation behind its head has no published form", hint="activation=none has"

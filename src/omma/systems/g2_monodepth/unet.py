@@ -134,7 +134,6 @@ class UNet(nn.Module):
         block: "rezero" as published, or "batch_norm".
         pad: how images go on whose sides are no multiples of the stride.
         activation: what follows the last convolution; none as published: depths may be negative.
-        residual: add the given depth map to the result, for maps whose unknown pixels were filled in.
     """
 
     def __init__(
@@ -147,10 +146,8 @@ class UNet(nn.Module):
         block: BlockName = "rezero",
         pad: Pad = "replicate",
         activation: HeadActivation = "none",
-        residual: bool = False,
     ) -> None:
         super().__init__()
-        self.residual = residual
         width, *deeper = level_widths(layers, features)
         self.stride, self.pad = 2 ** (layers - 1), pad
         self.stem = nn.Conv2d(in_channels, width, 3, padding=1)
@@ -172,8 +169,8 @@ class UNet(nn.Module):
         inputs = join_inputs(rgb, raw, mask)
         height, width = inputs.shape[-2:]
         x = self.before(self.stem(pad_inputs(inputs, self.stride, self.pad)))
-        depth = self.head(self.after(self.inner(x)))[..., :height, :width]
-        return self.activation(depth + inputs[:, 3:4] if self.residual else depth)
+        depth = self.head(self.after(self.inner(x)))
+        return self.activation(depth[..., :height, :width])
 
     def levels(self) -> list[nn.Module]:
         """This network, which is level 0, and the levels below it, with their blocks `before` and `after`."""

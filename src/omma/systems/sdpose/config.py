@@ -25,7 +25,9 @@ class StemNetSection(Section):
     """Two strided convolutions and four bottlenecks."""
 
     name: Literal["stemnet"] = "stemnet"
-    width: PositiveInt = Field(64, description="of the bottlenecks; features have four times as many channels")
+    width: PositiveInt = Field(
+        64, description="of the bottlenecks; features have four times as many channels"
+    )
     pretrained: str = Field("none", description="there are no ImageNet weights of it")
 
 
