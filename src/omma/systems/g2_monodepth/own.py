@@ -103,6 +103,8 @@ class GivenDepth:
         return (self.path,)
 
     def _read_png(self) -> Depth:
+        if not self.path.is_file():
+            raise DataError(f"{self.path}: no such file")
         if self.units_per_metre is None:
             raise DataError(f"{self.path}: the units of this depth picture are unknown", _UNITS_HINT)
         return DepthFile(self.path, self.units_per_metre).read()
