@@ -373,4 +373,7 @@ class TestTrainingFiles:
 def test_from_reference_is_what_loads(tmp_path: Path) -> None:
     model = small()
     wrapped = {f"module.model.{key}": value for key, value in to_reference(model).items()}
-    small().load_state_dict(from_reference({"state_dict": wrapped}))
+    other = small()
+    other.load_state_dict(from_reference({"state_dict": wrapped}))
+    expected = model.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in other.state_dict().items())
