@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from omma.engine.recompute import recompute_activations
 from omma.errors import CheckpointError, ConfigError
-from omma.systems.sdpose import pretrained
 from omma.systems.sdpose.config import SDPoseData, SDPoseSystem
 from omma.systems.sdpose.convert import (
     from_reference,
@@ -301,7 +300,7 @@ class TestImageNet:
         self, imagenet: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         create = lambda *_a, **_k: SimpleNamespace(state_dict=lambda: imagenet)  # noqa: E731
-        monkeypatch.setattr(pretrained.timm, "create_model", create)
+        monkeypatch.setattr(timm, "create_model", create)
         backbone = HRNet(32)
         with pytest.warns(UserWarning, match=r"67 of \d+ tensors of the backbone stay random, as published"):
             load_imagenet(backbone, "imagenet")
@@ -314,7 +313,7 @@ class TestImageNet:
         def fail(*_args: Any, **_options: Any) -> None:
             raise OSError
 
-        monkeypatch.setattr(pretrained.timm, "create_model", fail)
+        monkeypatch.setattr(timm, "create_model", fail)
         with pytest.raises(ConfigError, match="hrnet_w32 could not be downloaded") as error:
             load_imagenet(HRNet(), "imagenet")
         assert "huggingface.co/timm/hrnet_w32" in error.value.hint

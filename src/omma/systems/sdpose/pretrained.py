@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import pickle
 import warnings
 from pathlib import Path
 
-import timm
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from omma.core.reference_state import plain_state
+from omma.engine.published_weights import file_weights, timm_weights
 from omma.errors import CheckpointError, ConfigError
 from omma.systems.sdpose.hrnet import HRNet
 from omma.systems.sdpose.keys import BACKBONE, our_name
+
+KEY = "system.backbone.pretrained"
+HINT = f"{KEY} is none, imagenet, auto or a .safetensors or .pth file"
 
 TIMM_MODEL = "hrnet_w32"
 _STAGE1 = ("stem.layer1.", "transition1.")  # of other shapes where stage 1 is narrower than ImageNet's
@@ -40,43 +38,15 @@ def load_imagenet(backbone: HRNet, source: str) -> None:
         return
     if source in ("imagenet", "auto"):
         try:
-            weights = _download()
+            weights = timm_weights(TIMM_MODEL, KEY)
         except ConfigError as error:
             if source == "imagenet":
                 raise
             warnings.warn(f"the backbone starts from random weights: {error}", stacklevel=2)
             return
     else:
-        weights = _read(Path(source))
+        weights = file_weights(Path(source), "backbone", HINT)
     _load(backbone, weights, source)
-
-
-def _download() -> dict[str, Tensor]:
-    try:
-        return timm.create_model(TIMM_MODEL, pretrained=True).state_dict()
-    except OSError as error:
-        source = timm.get_pretrained_cfg(TIMM_MODEL).hf_hub_id
-        raise ConfigError(
-            f"the weights of {TIMM_MODEL} could not be downloaded: {type(error).__name__}",
-            hint=f"on a connected machine fetch model.safetensors of https://huggingface.co/{source}, "
-            "copy it here and set system.backbone.pretrained to the file; or start from random weights with "
-            "system.backbone.pretrained=none. HF_HUB_OFFLINE=1 in the environment spares the waiting",
-        ) from error
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise CheckpointError(
-            f"{path}: no such file of backbone weights",
-            hint="system.backbone.pretrained is none, imagenet, auto or a .safetensors or .pth file",
-        )
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {type(error).__name__}") from error
-    return plain_state(content, "state_dict", "model")
 
 
 def _load(backbone: HRNet, weights: dict[str, Tensor], source: str) -> None:
