@@ -15,12 +15,17 @@ from omma.config.yaml import dump_yaml, parse_yaml, read_yaml
 from omma.errors import ConfigError, UsageError
 from omma.systems import systems
 from omma.systems.lss.config import LSSConfig
-from omma.systems.recipes import open_recipe
+from omma.systems.recipes import chain_stages, open_recipe
 
 
 def test_every_recipe_resolves_and_says_where_each_value_is_from():
     for system in systems().values():
         for name in system.recipes():
+            stages = chain_stages(f"{system.name}/{name}")
+            if stages:  # its stages are recipes of their own, which this loop meets too
+                assert {stage.recipe.partition("/")[0] for stage in stages} == {system.name}
+                assert {stage.recipe.partition("/")[2] for stage in stages} <= set(system.recipes())
+                continue
             recipe = open_recipe(f"{system.name}/{name}")
             assert recipe.config.system.name == system.name
             assert set(recipe.sources.values()) >= {"default"}

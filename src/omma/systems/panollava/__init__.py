@@ -1,0 +1,26 @@
+"""PanoLLaVA: questions about panoramas, answered by a language model that sees their views."""
+
+from omma.systems import Demo, System
+
+SYSTEM = System(
+    name="panollava",
+    summary="PanoLLaVA: questions about 360 degree photos, learned in three stages",
+    config="config:PanoConfig",
+    task="task:PanoTask",
+    data="data:build",
+    inputs="data:build_inputs",
+    convert="convert",
+    viz="viz:draw",
+    best=("loss", "min"),
+    memory_keys=(
+        "train.precision=bf16-mixed",
+        "train.activation_checkpointing=true",
+        "train.batch_size=8",
+        "system.projector.pool=2",
+    ),
+    demo=Demo(
+        recipe="tiny",
+        world="quic360",
+        options={"scenes": 60, "val_scenes": 10, "frames": 1, "image_size": (128, 256)},
+    ),
+)
