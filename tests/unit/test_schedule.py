@@ -11,9 +11,10 @@ from omma.config.base import (
     Period,
     PlateauSchedule,
     PolySchedule,
+    Share,
     StepSchedule,
 )
-from omma.engine.schedule import Length, Plateau, improved, lr_factor
+from omma.engine.schedule import Length, Plateau, improved, lr_factor, warmup_steps
 
 LENGTH = Length(total=200, steps_per_epoch=10)
 
@@ -81,3 +82,22 @@ def test_improved():
     assert improved(0.5, 0.4, "max")
     assert not improved(0.5, 0.4, "min")
     assert not improved(0.45, 0.4, "max", min_delta=0.1)
+
+
+def test_a_warmup_may_be_a_share_of_all_steps():
+    """As many whole steps as fit into it, from the factor of the first step on."""
+    schedule = LinearSchedule(name="linear", warmup="10 %", warmup_factor=0.0)
+    assert schedule.warmup == Share(10)
+    assert warmup_steps(schedule, Length(total=219, steps_per_epoch=7)) == 21
+    factors = [lr_factor(schedule, step, Length(219, 7)) for step in (0, 7, 21, 120, 219)]
+    assert factors == pytest.approx([0, 1 / 3, 1, 0.5, 0])
+    assert schedule.model_dump(mode="json")["warmup"] == "10 %"
+    again = LinearSchedule.model_validate(schedule.model_dump(mode="json"))
+    assert again == schedule
+    assert warmup_steps(LinearSchedule(name="linear", warmup="2 epochs"), Length(219, 7)) == 14
+
+
+@pytest.mark.parametrize("value", ["110 %", "-1 %", "ten %", "% 10", "10 % or so", 0.1])
+def test_a_warmup_of_another_form_names_the_forms(value):
+    with pytest.raises(ValueError, match="such as '10 %'"):
+        LinearSchedule(name="linear", warmup=value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from omma.config.base import Period
+from omma.config.base import Period, Share
 from omma.systems.recipes import Recipe
 
 _WARMUP_SHARE = 20  # a trial warms up for one step in so many
@@ -34,7 +34,7 @@ def fit_warmup(recipe: Recipe, smoke: int | None, overrides: Sequence[str]) -> t
     """
     config = recipe.config
     warmup, length = config.schedule.warmup, config.train.length
-    if warmup.unit != length.unit or warmup.count == 0:
+    if isinstance(warmup, Share) or warmup.unit != length.unit or warmup.count == 0:
         return recipe, None
     asked_for = any(word.startswith("schedule.warmup=") for word in overrides)
     fitting = Period(max(1, length.count // _WARMUP_SHARE), length.unit)

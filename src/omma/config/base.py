@@ -9,7 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, PlainSerializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    PlainSerializer,
+    PlainValidator,
+)
 from pydantic_core import CoreSchema, core_schema
 
 
@@ -90,6 +98,46 @@ class Period:
         return {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "examples": ["2 epochs"]}]}
 
 
+@dataclass(frozen=True)
+class Share:
+    """A part of the whole training, written `"10 %"` in a recipe.
+
+    Args:
+        percent: of all steps, in [0, 100].
+    """
+
+    percent: float
+
+    def steps(self, total: int) -> int:
+        """Whole optimiser steps of `total`, rounded down."""
+        return int(total * self.percent / 100)
+
+    def __str__(self) -> str:
+        return f"{self.percent:g} %"
+
+
+def _read_warmup(value: Any) -> Period | Share:
+    if isinstance(value, Share):
+        return value
+    number, percent, rest = value.partition("%") if isinstance(value, str) else ("", "", "")
+    try:
+        if percent and not rest.strip() and 0 <= float(number) <= 100:
+            return Share(float(number))
+        return Period.parse(value)
+    except ValueError:
+        forms = "a warm-up is a number of steps such as 500, or '2 epochs', or a share such as '10 %'"
+        raise ValueError(forms) from None
+
+
+def _written_warmup(warmup: Period | Share) -> int | str:
+    return warmup.count if isinstance(warmup, Period) and warmup.unit == "steps" else str(warmup)
+
+
+Warmup = Annotated[
+    Period | Share,
+    PlainValidator(_read_warmup, json_schema_input_type=int | str),
+    PlainSerializer(_written_warmup, return_type=int | str),
+]
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -131,7 +179,7 @@ class Optim(Section):
 
 
 class _Schedule(Section):
-    warmup: Period = Field(Period(0), description="linear warm-up")
+    warmup: Warmup = Field(Period(0), description="linear warm-up; also a share of all steps, such as '10 %'")
     warmup_factor: Fraction = Field(0.001, description="factor of the learning rate at the first step")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from omma.config.base import Period, RunConfig, StepSchedule
+from omma.config.base import Period, RunConfig, Share, StepSchedule
 from omma.data.sampler import steps_per_epoch
 from omma.engine.checkpoint import find_checkpoint, find_last
 from omma.engine.estimate import MemoryEstimate
@@ -139,8 +139,10 @@ def _schedule(plan: Plan) -> Iterator[Finding]:
         yield Finding("warning", "the warm-up takes more than half of the training", evidence, "shorten it")
 
 
-def _share(plan: Plan, time: Period) -> float | None:
+def _share(plan: Plan, time: Period | Share) -> float | None:
     """Of the training that is over at a time; None where steps and epochs cannot be compared."""
+    if isinstance(time, Share):
+        return time.percent / 100
     length, train = plan.config.train.length, plan.config.train
     if time.unit == length.unit:
         return time.count / max(1, length.count)

@@ -12,6 +12,7 @@ from omma.config.base import (
     PlateauSchedule,
     PolySchedule,
     Schedule,
+    Share,
     StepSchedule,
 )
 
@@ -44,8 +45,14 @@ def lr_factor(schedule: Schedule, step: int, length: Length) -> float:
     return _warmup(schedule, step, length) * _after_warmup(schedule, step, length)
 
 
+def warmup_steps(schedule: Schedule, length: Length) -> int:
+    """Optimiser steps of the warm-up."""
+    warmup = schedule.warmup
+    return warmup.steps(length.total if isinstance(warmup, Share) else length.steps_per_epoch)
+
+
 def _warmup(schedule: Schedule, step: int, length: Length) -> float:
-    steps = schedule.warmup.steps(length.steps_per_epoch)
+    steps = warmup_steps(schedule, length)
     return 1.0 if step >= steps else 1.0 - (1.0 - step / steps) * (1.0 - schedule.warmup_factor)
 
 
@@ -69,7 +76,7 @@ def _drops(schedule: StepSchedule, step: int, length: Length) -> int:
 
 
 def _progress_after_warmup(schedule: Schedule, step: int, length: Length) -> float:
-    warmup = schedule.warmup.steps(length.steps_per_epoch)
+    warmup = warmup_steps(schedule, length)
     return min(1.0, max(0, step - warmup) / max(1, length.total - warmup))
 
 

@@ -15,7 +15,7 @@ from omma.data.sampler import Position, TrainBatches
 from omma.engine.evaluate import Evaluator
 from omma.engine.ranks import rank, world_size
 from omma.engine.recompute import recompute_activations
-from omma.engine.schedule import Length, improved
+from omma.engine.schedule import Length, improved, warmup_steps
 from omma.engine.state import Progress
 from omma.engine.task import Task
 from omma.errors import ConfigError
@@ -129,7 +129,7 @@ def describe(
     say(f"best/ keeps the {word} {judge.metric}")
     if config.train.ema:
         say(f"validation, best/ and final/ use averaged weights (train.ema={config.train.ema})")
-    warmup = config.schedule.warmup.steps(length.steps_per_epoch)
+    warmup = warmup_steps(config.schedule, length)
     if 2 * warmup > length.total > 0:
         say(f"schedule.warmup of {warmup} steps takes more than half of the {length.total} steps")
 

@@ -124,10 +124,21 @@ class OverlapSection(Section):
         "geometry", description="columns pairs by index, as the reference, and is off by a patch or more"
     )
     weight: NonNegativeFloat | None = Field(None, description="default: 1 in stage vision, else 0")
-    invariance: NonNegativeFloat = 25.0
-    variance: NonNegativeFloat = 25.0
-    covariance: NonNegativeFloat = 1.0
+    invariance: NonNegativeFloat | None = Field(None, description="default: 25, of vicreg_local 1")
+    variance: NonNegativeFloat | None = Field(None, description="default: 25, of vicreg_local 1")
+    covariance: NonNegativeFloat | None = Field(None, description="default: 1, of vicreg_local 0.01")
     temperature: Annotated[float, Field(gt=0)] = Field(0.07, description="of densecl")
+
+    def factors(self) -> tuple[float, float, float]:
+        """Of invariance, variance and covariance."""
+        invariance, variance, covariance = (
+            (1.0, 1.0, 0.01) if self.name == "vicreg_local" else (25.0, 25.0, 1.0)
+        )
+        return (
+            invariance if self.invariance is None else self.invariance,
+            variance if self.variance is None else self.variance,
+            covariance if self.covariance is None else self.covariance,
+        )
 
 
 class TextSection(Section):
@@ -152,6 +163,9 @@ class GenerateSection(Section):
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
     top_k: PositiveInt = 50
     repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+    clip: str | None = Field(
+        None, description="folder of a CLIP-like model of transformers, which scores answers by clip_s"
+    )
 
 
 class PanoSystem(SystemSection):

@@ -69,10 +69,9 @@ class OverlapLoss(nn.Module):
             if self.settings.name == "densecl":
                 return {"contrast": self.weight * dense_contrast(matches, self.settings.temperature)}
             terms = vicreg(matches) if self.settings.name == "vicreg" else vicreg_local(matches)
-        factors = (getattr(self.settings, name) for name in _VICREG)
         return {
             name: self.weight * factor * torch.as_tensor(term)
-            for name, factor, term in zip(_VICREG, factors, terms, strict=True)
+            for name, factor, term in zip(_VICREG, self.settings.factors(), terms, strict=True)
         }
 
     def describe(self) -> str:
