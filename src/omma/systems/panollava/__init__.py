@@ -11,6 +11,7 @@ SYSTEM = System(
     inputs="data:build_inputs",
     convert="convert",
     viz="viz:draw",
+    doctor="doctor:check",
     best=("loss", "min"),
     memory_keys=(
         "train.precision=bf16-mixed",
