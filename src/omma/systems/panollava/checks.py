@@ -23,6 +23,7 @@ _LARGEST_USUAL = 0.99  # quantile
 _CUT_SHARE = 0.01
 _GUESSED = 0.5
 _NAMED = 3
+_AGAIN = "copy them again or remove their rows"
 
 
 def check_table(table: Table) -> list[Finding]:
@@ -58,32 +59,60 @@ def check_table(table: Table) -> list[Finding]:
     return findings
 
 
+def check_references(table: Table) -> list[Finding]:
+    """How many answers people gave to a question, which scores with one reference and with all depend on."""
+    questions = grouped_questions(table.rows)
+    counts = [len(question.references) for question in questions if question.references]
+    if not counts:
+        return []
+    rows, mean = sum(counts), sum(counts) / len(counts)
+    several = sum(count > 1 for count in counts)
+    return [
+        Finding(
+            "info",
+            f"{table.file.name}: {mean:.2f} references a question",
+            f"{rows} answers to {len(counts)} pairs of panorama and question, {several} with several; "
+            "evaluation answers each pair once and scores with all, single_ref_rows/ as published",
+        )
+    ]
+
+
 def check_files(images: Sequence[Path]) -> list[Finding]:
     """Whether panoramas exist, can be opened and are twice as wide as high; reads headers only."""
-    missing, bad, partial = [], [], []
+    problems: dict[str, list[str]] = defaultdict(list)
     for image in images:
-        if not image.is_file():
-            missing.append(str(image))
-            continue
-        try:
-            size = image_size(image)
-        except DataError as error:
-            bad.append(error.message)
-            continue
-        try:
-            check_aspect(image, size)
-        except DataError as error:
-            partial.append(error.message)
-    findings = []
-    if missing:
-        fix = "set data.image_root to the folder that the table's paths start from, or fetch the pictures"
-        findings.append(_problem(missing, images, "are missing", fix))
-    if bad:
-        findings.append(_problem(bad, images, "cannot be opened", "copy them again or remove their rows"))
-    if partial:
-        fix = "longitudes are wrong in partial panoramas: pad them to 360 x 180 degrees or remove their rows"
-        findings.append(_problem(partial, images, "are no whole panoramas", fix))
+        kind, message = _header_problem(image) or ("", "")
+        problems[kind].append(message)
+    fixes = {
+        "are missing": "set data.image_root to the folder that the table's paths start from, or fetch them",
+        "cannot be opened": _AGAIN,
+        "are no whole panoramas": "longitudes are wrong in partial ones: pad them to 360 x 180 degrees or "
+        "remove their rows",
+    }
+    findings = [
+        _problem(problems[kind], images, kind, fix) for kind, fix in fixes.items() if problems.get(kind)
+    ]
     return findings or [Finding("ok", f"{len(images)} panoramas are there, twice as wide as high")]
+
+
+def usable(images: Sequence[Path]) -> list[Path]:
+    """Those that `check_files` has nothing against."""
+    return [image for image in images if _header_problem(image) is None]
+
+
+def _header_problem(image: Path) -> tuple[str, str] | None:
+    """What is wrong with a panorama, and with which; None for a sound one."""
+    if not image.is_file():
+        return "are missing", str(image)
+    try:
+        size = image_size(image)
+    except DataError as error:
+        return "cannot be opened", error.message
+    try:
+        check_aspect(image, size)
+    except DataError as error:
+        return "are no whole panoramas", error.message
+    return None
 
 
 def _problem(cases: Sequence[str], images: Sequence[Path], what: str, fix: str) -> Finding:
@@ -106,26 +135,30 @@ def seam_ratio(panorama: Picture) -> float:
 
 
 def check_seams(images: Sequence[Path]) -> list[Finding]:
-    """Whether the left and right edges of panoramas join; unreadable files are not judged."""
-    torn, judged = [], 0
+    """Whether panoramas can be read to their end, and their left and right edges join."""
+    torn, bad = [], []
     for image in images:
         try:
             ratio = seam_ratio(read_image(image))
-        except DataError:
+        except DataError as error:
+            bad.append(error.message)
             continue
-        judged += 1
         if ratio > SEAM_RATIO:
             torn.append(f"{image} ({ratio:.1f} times the largest usual step)")
+    findings = [_problem(bad, images, "looked at are damaged", _AGAIN)] * bool(bad)
+    judged = len(images) - len(bad)
     if torn:
-        return [
+        findings.append(
             Finding(
                 "warning",
                 f"the edges of {len(torn)} of {judged} panoramas do not join",
                 _some(torn),
                 "a panorama that was cropped or is no full circle: views across its edge show a break",
             )
-        ]
-    return [Finding("ok", f"the edges of {judged} panoramas join")] if judged else []
+        )
+    elif judged:
+        findings.append(Finding("ok", f"the edges of {judged} panoramas join"))
+    return findings
 
 
 def check_splits(tables: Mapping[str, Table]) -> list[Finding]:
@@ -176,16 +209,25 @@ def check_directions(questions: Sequence[Question], *, random_yaw: bool) -> list
 
 def check_lengths(questions: Sequence[Question], talk: Talk, max_length: int) -> list[Finding]:
     """Whether answers are cut off at the recipe's length; looks at the first reference of each question."""
-    answered = [question for question in questions if question.references]
-    cut = sum(talk.encode(question.query, question.references[0]).cut > 0 for question in answered)
-    if cut <= _CUT_SHARE * len(answered):
+    examples = [
+        talk.encode(question.query, question.references[0]) for question in questions if question.references
+    ]
+    if not examples:
         return []
+    lengths = [len(example.input_ids) + example.cut for example in examples]
+    cut = sum(example.cut > 0 for example in examples)
+    if cut <= _CUT_SHARE * len(examples):
+        evidence = (
+            f"the longest of {len(examples)} has {max(lengths)} tokens with its prompt, {cut} are cut off"
+        )
+        return [Finding("ok", f"answers fit into system.text.max_length={max_length}", evidence)]
+    needed = int(np.ceil(np.quantile(lengths, 1 - _CUT_SHARE)))
     return [
         Finding(
             "warning",
-            f"{cut} of {len(answered)} answers are cut off",
-            f"prompt and answer are longer than system.text.max_length={max_length}",
-            f"system.text.max_length={2 * max_length}",
+            f"{cut} of {len(examples)} answers are cut off",
+            f"longer with their prompt than system.text.max_length={max_length}; 99% have at most {needed}",
+            f"system.text.max_length={needed}",
         )
     ]
 

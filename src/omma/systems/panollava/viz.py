@@ -35,7 +35,7 @@ def draw(predictions: Sequence[tuple[str, Prediction]]) -> Image:
     picture = panel(rows, width=_WIDTH, title=str(first.meta["token"]))
     if likeness:
         return np.concatenate([picture, panel([likeness], width=_WIDTH, max_row_height=360)])
-    return np.concatenate([picture, _text(_lines(first.meta, predictions))])
+    return np.concatenate([picture, draw_lines(_lines(first.meta, predictions), width=_WIDTH)])
 
 
 def _lines(meta: dict[str, Any], predictions: Sequence[tuple[str, Prediction]]) -> Iterable[str]:
@@ -46,9 +46,11 @@ def _lines(meta: dict[str, Any], predictions: Sequence[tuple[str, Prediction]]) 
         yield f"reference: {reference}"
 
 
-def _text(lines: Iterable[str]) -> Image:
-    wrapped = [part for line in lines for part in textwrap.wrap(line, _LETTERS) or [""]]
-    image: Image = np.full((_LINE * (len(wrapped) + 1), _WIDTH, 3), 255, np.uint8)
+def draw_lines(lines: Iterable[str], *, width: int) -> Image:
+    """Lines of text one below the other, long ones broken, as (H, width, 3)."""
+    letters = round(_LETTERS * width / _WIDTH)
+    wrapped = [part for line in lines for part in textwrap.wrap(line, letters) or [""]]
+    image: Image = np.full((_LINE * (len(wrapped) + 1), width, 3), 255, np.uint8)
     for number, line in enumerate(wrapped):
         image = draw_text(image, line, (16, 4 + number * _LINE))
     return image
