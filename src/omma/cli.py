@@ -60,16 +60,20 @@ def show(
     recipe: Annotated[str | None, typer.Argument(metavar="RECIPE")] = None,
     words: Words = None,
     schema: Annotated[
-        bool, typer.Option("--schema", help="JSON schema of the system's recipes, for editors")
+        bool, typer.Option("--schema", help="JSON schema of recipes, for editors; of one SYSTEM or of all")
     ] = False,
     runs_dir: RunsDir = None,
 ) -> None:
     """Print a recipe's settings, each with where its value came from."""
-    from omma.commands.recipes import show_recipe, show_schema
+    from omma.commands.recipes import show_recipe
+    from omma.commands.schema import show_schema
 
-    if recipe is None:
+    if schema:
+        typer.echo(show_schema(recipe))
+    elif recipe is None:
         raise typer.BadParameter("give a RECIPE; `omma ls` lists them")
-    typer.echo(show_schema(recipe) if schema else show_recipe(recipe, words or [], runs_dir))
+    else:
+        typer.echo(show_recipe(recipe, words or [], runs_dir))
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,11 +59,6 @@ def _rows(tree: dict[str, Any], sources: Any, prefix: str = "") -> Iterator[tupl
             yield from _rows(value, sources, f"{path}.")
         else:
             yield f"{indent}{dump_yaml({key: value}).strip()}", sources.get(path, "default")
-
-
-def show_schema(recipe: str) -> str:
-    """The JSON schema of a system's recipes."""
-    return json.dumps(get(recipe.partition("/")[0]).load_config().model_json_schema(by_alias=True), indent=1)
 
 
 def copy_recipe(recipe: str, file: Path) -> str:

@@ -17,6 +17,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     PlainSerializer,
     PlainValidator,
+    WithJsonSchema,
 )
 from pydantic_core import CoreSchema, core_schema
 
@@ -246,6 +247,7 @@ Precision = Annotated[
     Literal["32", "bf16-mixed", "16-mixed"],
     BeforeValidator(lambda value: str(value) if isinstance(value, int) else value),
     PlainSerializer(lambda value: int(value) if value == "32" else value),
+    WithJsonSchema({"enum": [32, "32", "bf16-mixed", "16-mixed"]}),
 ]
 
 
