@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from omma.core.meter import Meter
@@ -68,6 +70,19 @@ class Prediction:
         """The picture of this prediction, (H, W, 3) uint8 RGB."""
         assert self.drawer is not None, "the task gives its predictions a drawer"
         return self.drawer([("", self)])
+
+    def _repr_png_(self) -> bytes | None:
+        """The picture as a PNG file, by which a notebook shows a prediction."""
+        if self.drawer is None:
+            return None
+        stream = io.BytesIO()
+        Image.fromarray(self.draw()).save(stream, format="PNG")
+        return stream.getvalue()
+
+    def __repr__(self) -> str:
+        """Token and shapes: the arrays themselves are long."""
+        shapes = [f"{name} {array.shape} {array.dtype}" for name, array in self.arrays.items()]
+        return f"Prediction({', '.join([repr(self.meta.get('token', '')), *shapes])})"
 
     def files(self) -> Mapping[str, bytes]:
         """Further files of this prediction: end of the name -> content."""
