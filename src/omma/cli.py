@@ -88,13 +88,13 @@ def cp(
 
 @app.command()
 def runs(
-    places: Annotated[list[str] | None, typer.Argument(metavar="[DIR ...]", help="or single runs")] = None,
-    check: Annotated[bool, typer.Option("--check", help="whether all files are there and readable")] = False,
+    places: Annotated[list[str] | None, typer.Argument(metavar="[check] [DIR ...]")] = None,
 ) -> None:
-    """List runs with their status and best metric."""
-    from omma.commands.runs import check_runs, list_runs
+    """List the runs in folders; `omma runs check` says what a finished run lacks, with the fix."""
+    from omma.commands import runs, runs_check
 
-    check_runs(places or []) if check else typer.echo(list_runs(places or []))
+    places = places or []
+    typer.echo(runs.list_runs(places)) if places[:1] != ["check"] else runs_check.check_runs(places[1:])
 
 
 @app.command()
@@ -232,17 +232,8 @@ def predict(
     """Draw predictions of one run, or of several side by side."""
     from omma.commands.predict import predict as predict_runs
 
-    predict_runs(
-        runs,
-        out,
-        indices=indices,
-        inputs=input or [],
-        sparse=sparse or [],
-        split=split,
-        video=video,
-        overrides=set_ or [],
-        runs_dir=runs_dir,
-    )
+    files = {"inputs": input or [], "sparse": sparse or [], "video": video, "runs_dir": runs_dir}
+    predict_runs(runs, out, indices=indices, split=split, overrides=set_ or [], **files)
 
 
 @app.command(context_settings=_WITH_FLAGS)
@@ -279,6 +270,14 @@ def report(run: RunArg, runs_dir: RunsDir = None) -> None:
     from omma.commands.runs import write_report
 
     typer.echo(write_report(run, runs_dir))
+
+
+@app.command()
+def card(run: RunArg, runs_dir: RunsDir = None) -> None:
+    """Write a run's model card, README.md."""
+    from omma.commands.card import write_card
+
+    typer.echo(write_card(run, runs_dir))
 
 
 @app.command(context_settings=_WITH_FLAGS)

@@ -12,7 +12,6 @@ from tests.fake_runs import CLASSES, fake_run, fingerprint, provenance, write_ta
 from tests.unit.test_report_page import Reader, all_numbers
 
 from omma.commands.compare import compare, read_names, unique
-from omma.commands.runs import check_runs, list_runs
 from omma.core.occupancy_meter import OccupancyMeter
 from omma.errors import DataError, UsageError
 from omma.report.columns import best_metric, families, main_family
@@ -397,49 +396,3 @@ def test_names_of_runs_are_told_apart() -> None:
 def test_a_number_with_its_own_text_keeps_its_value() -> None:
     shown = table([{"difference": Shown(0.25, "+0.2500")}])
     assert '<data value="0.25">+0.2500</data>' in shown
-
-
-# omma runs --check
-
-
-def test_check_finds_nothing_wrong_with_a_finished_run(tmp_path: Path, capsys) -> None:
-    run = fake_run(tmp_path, "a")
-    write_text_atomic(run.path / "report.html", "page")
-    check_runs([str(run.path)])
-    check_runs([str(tmp_path)])
-    said = capsys.readouterr().out
-    assert "  ok      checkpoints/best\n" in said
-    assert "complete: a\n" in said
-    assert "mIoU 0.2585" in list_runs([str(tmp_path)])
-
-
-@pytest.mark.parametrize(
-    ("damage", "line"),
-    [
-        (lambda run: (run.path / "report.html").unlink(), "MISSING report.html"),
-        (lambda run: (run.path / "config.yaml").write_text("a: [", encoding="utf-8"), "MISSING config.yaml"),
-        (lambda run: run.metrics_file.write_text("step\n", encoding="utf-8"), "metrics.csv (no rows)"),
-        (lambda run: (run.checkpoints / "final" / "meta.json").unlink(), "final (no such checkpoint)"),
-        (
-            lambda run: (run.checkpoints / "best" / "model.safetensors").write_bytes(b"short"),
-            "best (model.safetensors is cut short)",
-        ),
-    ],
-)
-def test_check_names_what_is_missing(damage, line: str, tmp_path: Path, capsys) -> None:
-    """R31."""
-    run = fake_run(tmp_path, "a", steps=100, samples=0)
-    write_text_atomic(run.path / "report.html", "page")
-    damage(run)
-    with pytest.raises(DataError, match="1 of the files"):
-        check_runs([str(run.path)])
-    assert line in capsys.readouterr().out
-
-
-def test_check_reads_the_header_of_the_weights(tmp_path: Path, capsys) -> None:
-    run = fake_run(tmp_path, "a", steps=100, samples=0)
-    weights = run.checkpoints / "final" / "model.safetensors"
-    weights.write_bytes(b"\xff" * weights.stat().st_size)
-    with pytest.raises(DataError):
-        check_runs([str(run.path)])
-    assert re.search(r"MISSING checkpoints/final \(.*[Hh]eader", capsys.readouterr().out)
