@@ -85,7 +85,12 @@ def run_recipe(run: RunFolder, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def load_run(
-    reference: str, overrides: Sequence[str] = (), *, runs_dir: str | None = None, which: str = "best"
+    reference: str,
+    overrides: Sequence[str] = (),
+    *,
+    runs_dir: str | None = None,
+    which: str = "best",
+    evaluating: bool = False,
 ) -> Loaded:
     """Open `RUN`, `RUN@best|last|final|step_N` or a checkpoint folder or file inside a run.
 
@@ -94,6 +99,7 @@ def load_run(
         overrides: settings on top of the run's own.
         runs_dir: where run names are looked up.
         which: the checkpoint of a bare RUN.
+        evaluating: put the system's settings of an evaluation under the overrides.
 
     Raises:
         UsageError: if there is no such run.
@@ -107,6 +113,8 @@ def load_run(
         run = RunFolder.open(name, runs_root(runs_dir))
         folder = find_checkpoint(run, chosen or which)
     recipe = run_recipe(run, overrides)
+    if evaluating and recipe.system.eval_settings:
+        recipe = run_recipe(run, [*recipe.system.eval_settings, *overrides])
     task = build_task(recipe, fresh=False)
     load_weights(task, folder, system=recipe.system.name, settings=recipe.config.as_dict()["system"])
     label = f"{run.name}@{chosen}" if chosen else run.name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def evaluate_run(
     Returns:
         metrics and rows by sample and class.
     """
-    loaded = load_run(reference, overrides, runs_dir=runs_dir)
+    loaded = load_run(reference, overrides, runs_dir=runs_dir, evaluating=True)
     _check_studies(loaded, studies)
     console = RunLog(None, quiet=quiet)
     split = split or loaded.recipe.config.data.val_split
@@ -74,7 +74,7 @@ def evaluate_run(
     folder = loaded.run.eval_dir(split)
     _write(folder, result, loaded, split, len(data), predictions)
     title = f"{loaded.run.name} ({loaded.checkpoint.name}) on {split}, {len(data)} samples"
-    console.line(_table(result, ", ".join(filter(None, [title, task.setting()]))))
+    console.line(_table(result, ", ".join(filter(None, [title, task.setting()])), task.unavailable()))
     for name in studies:
         study = loaded.recipe.system.load(loaded.recipe.system.studies[name])
         for key, found in study(task, loaded.recipe.config, data, collate, console).items():
@@ -131,6 +131,7 @@ def _pairs(
 def _write(
     folder: Path, result: EvalResult, loaded: Loaded, split: str, num_samples: int, predictions: Path | None
 ) -> None:
+    missing = loaded.task.unavailable()
     about = {
         "format_version": 1,
         "split": split,
@@ -138,8 +139,10 @@ def _write(
         "samples": num_samples,
         "setting": loaded.task.setting(),
         "predictions": str(predictions) if predictions else None,
-        "metrics": result.metrics,
+        "metrics": result.metrics | dict.fromkeys(missing),
     }
+    if missing:
+        about["unavailable"] = {name: f"unavailable: {reason}" for name, reason in missing.items()}
     folder.mkdir(parents=True, exist_ok=True)
     write_json_atomic(folder / "metrics.json", about)
     for name, rows in (("per_class", result.per_class), ("per_sample", result.per_sample)):
@@ -160,6 +163,8 @@ def _write_study(folder: Path, key: str, found: dict[str, Any], console: RunLog)
     console.line(f"{found['title']}\n{text_table(shown)}")
 
 
-def _table(result: EvalResult, title: str) -> str:
-    width = max(len(name) for name in result.metrics)
-    return "\n".join([title, *(f"  {name:<{width}}  {value:.4f}" for name, value in result.metrics.items())])
+def _table(result: EvalResult, title: str, missing: Mapping[str, str]) -> str:
+    width = max(len(name) for name in (*result.metrics, *missing))
+    rows = [f"  {name:<{width}}  {value:.4f}" for name, value in result.metrics.items()]
+    rows += [f"  {name:<{width}}  unavailable: {reason}" for name, reason in missing.items()]
+    return "\n".join([title, *rows])

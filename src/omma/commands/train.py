@@ -320,7 +320,7 @@ def _initialise(task: Task, recipe: Recipe, run: RunFolder, num_samples: int, co
     if find_last(run) is not None:
         return
     if start.init:
-        load_initial_weights(task, recipe, start.init, console, partial=start.partial)
+        load_initial_weights(task, recipe, start.init, console, partial=start.partial, root=run.path.parent)
     if start.resume_file:
         foreign = _training_files(recipe).read_training_file(read_torch_file(Path(start.resume_file)), task)
         adopt(task, foreign, recipe.config, run, num_samples)

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from omma.commands.build import build_task
 from omma.engine.checkpoint import AVERAGED, WEIGHTS, find_checkpoint, load_weights, read_weights
-from omma.engine.task import Task
+from omma.engine.task import TakenOver, Task
 from omma.errors import CheckpointError, UsageError
 from omma.runs.console import RunLog
 from omma.runs.folder import RunFolder, runs_root, split_reference
 from omma.systems import System
 from omma.systems.recipes import Recipe
+
+_NETWORK = "model."  # of a task's names; files of an original project have the network alone
 
 
 def settings_of_file(system: System, file: str | Path, quiet: bool = False) -> list[str]:
@@ -30,7 +32,13 @@ def settings_of_file(system: System, file: str | Path, quiet: bool = False) -> l
 
 
 def load_initial_weights(
-    task: Task, recipe: Recipe, source: str, console: RunLog, *, partial: bool = False
+    task: Task,
+    recipe: Recipe,
+    source: str,
+    console: RunLog,
+    *,
+    partial: bool = False,
+    root: Path | None = None,
 ) -> None:
     """Start a training from a RUN (its best checkpoint), RUN@WHICH, or a FILE of the original project.
 
@@ -40,27 +48,44 @@ def load_initial_weights(
         source: RUN, RUN@WHICH or FILE.
         console: for a line.
         partial: take the tensors that fit and say how many, instead of all or none.
+        root: where RUN is looked up before the runs root.
 
     Raises:
         UsageError: if the source does not exist.
         CheckpointError: if the weights do not fit the network.
     """
     path, settings = Path(source), recipe.config.as_dict()["system"]
-    note = ""
+    taken: list[TakenOver] = []
+
+    def take(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        taken.append(task.take_over(state))
+        return taken[-1].state
+
     if path.is_file() and partial:
         note = _load_what_fits(task.model, _reference_weights(recipe, path), source)
     elif path.is_file():
-        load_reference_weights(task, recipe, path)
+        note = load_reference_weights(task, recipe, path)
     else:
         name, which = split_reference(source)
-        folder = find_checkpoint(RunFolder.open(name, runs_root(None)), which or "best")
+        beside = root is not None and RunFolder(root / name).is_run()
+        run = RunFolder.open(name, root if root is not None and beside else runs_root(None))
+        folder = find_checkpoint(run, which or "best")
         if partial:
             averaged = folder / AVERAGED
             file = averaged if averaged.is_file() else folder / WEIGHTS
             note = _load_what_fits(task, read_weights(file), source)
         else:
-            load_weights(task, folder, system=recipe.system.name, settings=settings)
+            load_weights(task, folder, system=recipe.system.name, settings=settings, take=take)
+            note = _told(taken[-1])
     console.line(f"weights from {source}{note}")
+
+
+def _told(taken: TakenOver) -> str:
+    """What was not taken over, for the line about it."""
+    note = ", weights only"
+    if taken.missing:
+        note += f"; not in it: {', '.join(taken.missing)}, which start as the recipe says"
+    return f"{note}; left out: {', '.join(taken.left)}" if taken.left else note
 
 
 def _load_what_fits(module: nn.Module, state: Mapping[str, Tensor], source: str) -> str:
@@ -82,13 +107,30 @@ def _reference_weights(recipe: Recipe, path: Path) -> dict[str, Tensor]:
     return recipe.system.load(recipe.system.convert).from_reference(read_torch_file(path))
 
 
-def load_reference_weights(task: Task, recipe: Recipe, path: Path) -> None:
+def load_reference_weights(task: Task, recipe: Recipe, path: Path, *, whole: bool = False) -> str:
     """Load a file of the original project into a task's network.
+
+    Args:
+        task: that is given the weights.
+        recipe: the task's.
+        path: the file.
+        whole: refuse a file that leaves parts of the network as they are.
+
+    Returns:
+        what was not taken over, in words.
 
     Raises:
         CheckpointError: naming the first tensors that do not fit.
     """
-    weights = _reference_weights(recipe, path)
+    found = {f"{_NETWORK}{name}": value for name, value in _reference_weights(recipe, path).items()}
+    taken = task.take_over(found)
+    if whole and taken.missing:
+        raise CheckpointError(
+            f"{path}: has no {', '.join(taken.missing)}", "give the recipe of what it was trained as"
+        )
+    weights = {
+        name.removeprefix(_NETWORK): value for name, value in taken.state.items() if name.startswith(_NETWORK)
+    }
     try:
         task.model.load_state_dict(weights)
     except RuntimeError as error:
@@ -98,14 +140,17 @@ def load_reference_weights(task: Task, recipe: Recipe, path: Path) -> None:
             "give the recipe and settings that the file was trained with; `omma train --init FILE --partial` "
             "takes what fits",
         ) from None
+    return _told(taken) if taken.missing or taken.left else ""
 
 
 def read_torch_file(path: Path) -> Any:
-    """What a .pt or .pth file holds, tensors and plain values only.
+    """What a .pt, .pth, .ckpt or .safetensors file holds, tensors and plain values only.
 
     Raises:
         CheckpointError: if the file is missing, damaged or holds other objects.
     """
+    if path.suffix == ".safetensors":
+        return read_weights(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -121,5 +166,5 @@ def read_torch_file(path: Path) -> Any:
 def fresh_task(recipe: Recipe, path: Path) -> Task:
     """A task of a recipe with the weights of a file of the original project."""
     task = build_task(recipe, fresh=False)
-    load_reference_weights(task, recipe, path)
+    load_reference_weights(task, recipe, path, whole=True)
     return task.eval()

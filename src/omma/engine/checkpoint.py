@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -288,6 +288,7 @@ def load_weights(
     system: str,
     settings: Mapping[str, Any] | None = None,
     averaged: bool = True,
+    take: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict,
 ) -> dict[str, Any]:
     """Load a checkpoint's weights into a task.
 
@@ -297,6 +298,7 @@ def load_weights(
         system: the task's system.
         settings: the task's `system` section as plain values, to name the setting that differs.
         averaged: take the averaged weights where there are any.
+        take: the checkpoint's tensors -> those to load; default all.
 
     Returns:
         meta.json.
@@ -309,7 +311,7 @@ def load_weights(
         raise CheckpointError(f"{folder}: a checkpoint of {meta['system']}, not of {system}")
     _check_files(folder, meta)
     file = folder / (AVERAGED if averaged and (folder / AVERAGED).is_file() else WEIGHTS)
-    state = read_weights(file)
+    state = take(read_weights(file))
     _check_fit(file, state, task.state_dict(), _differing(meta["settings"], settings or meta["settings"]))
     task.load_state_dict(state)
     return meta

@@ -89,6 +89,21 @@ class Prediction:
         return self.maker(self) if self.maker else {}
 
 
+@dataclass(frozen=True)
+class TakenOver:
+    """Weights of another training as a task starts from them.
+
+    Args:
+        state: for the task's whole state dict.
+        missing: what the other training has not, in words; it keeps the values of the start.
+        left: what of the other training the task has no place for, in words.
+    """
+
+    state: Mapping[str, Tensor]
+    missing: Sequence[str] = ()
+    left: Sequence[str] = ()
+
+
 class Task(nn.Module):
     """One system's network with its losses, meters and predictions; plain PyTorch.
 
@@ -129,6 +144,21 @@ class Task(nn.Module):
             name -> text.
         """
         return {}
+
+    def unavailable(self) -> Mapping[str, str]:
+        """Metrics that cannot be measured here, with the reason; an evaluation writes null for them."""
+        return {}
+
+    def take_over(self, state: Mapping[str, Tensor]) -> TakenOver:
+        """What the task starts from, of weights of another training; override for stages.
+
+        Args:
+            state: under the names of the task's state dict.
+
+        Raises:
+            CheckpointError: this task cannot start from them.
+        """
+        return TakenOver(state)
 
     def setting(self) -> str:
         """What metrics were measured under, such as a visibility or a mask; printed beside every number."""

@@ -2,13 +2,14 @@
 
 A system's folder has an `__init__.py` with `SYSTEM = System(...)`, whose values are "module:attribute"
 strings relative to the folder, so that a command imports just what it needs. A system outside this package
-registers its package under the entry point group `omma.systems`.
+lies in a folder that OMMA_SYSTEMS names, or registers its package under the entry point group `omma.systems`.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,11 @@ from typing import Any
 from omma.config.base import RunConfig
 from omma.config.explain import suggest
 from omma.errors import UsageError
+
+# folders of further systems, separated as in PATH: a system can be used before it has a package of its own
+_FOLDERS = os.environ.get("OMMA_SYSTEMS", "").split(os.pathsep)
+_ELSEWHERE = [str(Path(folder).absolute()) for folder in _FOLDERS if folder]
+__path__ += _ELSEWHERE
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,9 @@ class System:
         prepare: step as `omma prepare` calls it -> function with keyword arguments and a docstring.
         studies: study name -> function for `omma eval --study`, such as robustness curves.
         aliases: table of the original tool's flags, `ALIASES`.
+        originals: table of the original project's commands, `PROGRAMS`; see `omma.systems.originals`.
+        eval_settings: overrides that `omma eval` puts under the user's own.
+        stage_key: setting that divides a training into stages: `--resume RUN` of another stage takes weights.
         pretrained_key: setting of the pretrained weights; "none" there starts from random ones.
         memory_keys: overrides that lower memory, in order of effect, for the out-of-memory message.
         demo: what `omma demo` runs.
@@ -102,6 +111,9 @@ class System:
     prepare: Mapping[str, str] = field(default_factory=dict)
     studies: Mapping[str, str] = field(default_factory=dict)
     aliases: str | None = None
+    originals: str | None = None
+    eval_settings: tuple[str, ...] = ()
+    stage_key: str | None = None
     pretrained_key: str | None = None
     memory_keys: tuple[str, ...] = ()
     demo: Demo | None = None
@@ -132,7 +144,14 @@ class System:
 
 @cache
 def systems() -> dict[str, System]:
-    """Every system by name: the folders beside this file, then entry points."""
+    """Every system by name: the folders beside this file, those of OMMA_SYSTEMS, then entry points.
+
+    Raises:
+        UsageError: a folder that OMMA_SYSTEMS names is not there.
+    """
+    for folder in _ELSEWHERE:
+        if not Path(folder).is_dir():
+            raise UsageError(f"OMMA_SYSTEMS: {folder}: no such folder", "it names folders that hold systems")
     found = {}
     packages = [f"{__name__}.{item.name}" for item in pkgutil.iter_modules(__path__) if item.ispkg]
     packages += [point.value for point in importlib.metadata.entry_points(group="omma.systems")]

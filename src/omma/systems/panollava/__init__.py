@@ -13,6 +13,8 @@ SYSTEM = System(
     viz="viz:draw",
     doctor="doctor:check",
     best=("loss", "min"),
+    eval_settings=("system.generate.answers=true",),
+    stage_key="system.stage",
     memory_keys=(
         "train.precision=bf16-mixed",
         "train.activation_checkpointing=true",

@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from omma.core.caption_meter import CaptionMeter
+from omma.core.caption_meter import UNAVAILABLE, CaptionMeter
 from omma.core.meter import MeanMeter, Meter
 from omma.core.view_consistency import consistency
-from omma.engine.task import Batch, Prediction, StepInfo, Task
+from omma.engine.task import Batch, Prediction, StepInfo, TakenOver, Task
+from omma.systems.panollava.answers import answers_csv, answers_jsonl
 from omma.systems.panollava.config import PanoConfig
+from omma.systems.panollava.handover import TOKENIZER, check_mark, take_over, tokenizer_mark
 from omma.systems.panollava.losses import OverlapLoss
-from omma.systems.panollava.model import build_model, learning_parts
+from omma.systems.panollava.model import PanoLLaVA, build_model, learning_parts
 from omma.systems.panollava.text import build_conversation, collate_text, load_tokenizer
 from omma.systems.panollava.viz import draw
 
@@ -26,6 +28,9 @@ _EXAMPLE = ("What is behind you?", "A red car.")
 class PanoTask(Task):
     """Views of a panorama and a question to an answer; a batch is described at `samples.Collate`."""
 
+    model: PanoLLaVA
+    tokenizer: Tensor
+
     def __init__(self, config: PanoConfig) -> None:
         super().__init__()
         self.config, self.stage = config, config.system.stage
@@ -34,6 +39,9 @@ class PanoTask(Task):
         self.conversation = None
         if self.stage != "vision":
             self.conversation = build_conversation(config.system.text, load_tokenizer(config.system.language))
+        tokenizer = self.conversation.tokenizer if self.conversation else None
+        self.register_buffer(TOKENIZER, tokenizer_mark(tokenizer))
+        self.register_load_state_dict_pre_hook(_check_tokenizer)
         own = ["lm_loss"] if self.conversation else []
         self.train_terms = (*own, *(self.overlap.names if self.overlap else ()))
 
@@ -47,7 +55,7 @@ class PanoTask(Task):
         meters: dict[str, Meter] = {"loss": MeanMeter("loss")}
         if self.stage == "vision":
             return meters | {name: MeanMeter(name) for name in _CONSISTENCY}
-        if self.config.system.generate.answers:
+        if self._writes:
             meters["answers"] = CaptionMeter()
         return meters
 
@@ -98,6 +106,24 @@ class PanoTask(Task):
             lines.append(self.overlap.describe())
         return lines
 
+    def unavailable(self) -> Mapping[str, str]:
+        """Of answers what needs other programs or weights."""
+        return UNAVAILABLE if self._writes else {}
+
+    def result_files(self, meters: Mapping[str, Meter]) -> Mapping[str, str]:
+        """The answers as a table, and with what was expected as JSON lines."""
+        if "answers" not in meters:
+            return {}
+        answers = meters["answers"].answers()
+        return {
+            "predictions.csv": answers_csv(answers),
+            "predictions.jsonl": answers_jsonl(answers, self.stage),
+        }
+
+    def take_over(self, state: Mapping[str, Tensor]) -> TakenOver:
+        """See Task; a stage starts from the one before, adapters from a run without them."""
+        return take_over(state, self.state_dict(), self.stage)
+
     def setting(self) -> str:
         """Views, question and decoding: numbers of other settings do not compare."""
         views, generate = self.config.data.views, self.config.system.generate
@@ -145,6 +171,11 @@ class PanoTask(Task):
         """The tower: texts have other lengths in each batch."""
         return [self.model.vision]
 
+    @property
+    def _writes(self) -> bool:
+        """Whether an evaluation writes answers."""
+        return self.conversation is not None and self.config.system.generate.answers
+
     def _normalise(self, batch: Batch) -> Tensor:
         return self.model.vision.normalise(batch["views"])
 
@@ -167,3 +198,9 @@ class PanoTask(Task):
         prompts = batch["prompt_ids"], batch["prompt_mask"]
         ids = self.model.generate(self._normalise(batch), *prompts, self.config.system.generate)
         return [self.conversation.decode(row) for row in ids]
+
+
+def _check_tokenizer(module: nn.Module, state: Mapping[str, Tensor], prefix: str, *_rest: Any) -> None:
+    assert isinstance(module, PanoTask)
+    language = module.config.system.language
+    check_mark(state.get(f"{prefix}{TOKENIZER}"), module.tokenizer, language.tokenizer or language.name)
