@@ -21,6 +21,7 @@ from omma.runs.files import write_json_atomic, write_text_atomic
 from omma.runs.folder import RunFolder, runs_root, split_reference
 from omma.systems import get
 from omma.viz.curves import save_figure
+from omma.viz.image import save_png
 
 
 def evaluate_words(
@@ -153,7 +154,12 @@ def _write(
 
 
 def _write_study(folder: Path, key: str, found: dict[str, Any], console: RunLog) -> None:
-    """A study's numbers, with its rows as CSV too, or its curves as a picture."""
+    """A study's numbers, with its rows as CSV too, or its curves as a picture, and its own files."""
+    for name, content in found.pop("files", {}).items():
+        if isinstance(content, str):
+            write_text_atomic(folder / name, content)
+        else:
+            save_png(folder / name, content)
     write_json_atomic(folder / f"{key}.json", found)
     if "rows" not in found:
         save_figure(study_figure(found), folder / f"{key}.png")
