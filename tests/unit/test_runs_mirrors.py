@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from omma.config.base import Log, Wandb
-from omma.errors import ConfigError
 from omma.runs.console import RunLog
 from omma.runs.folder import RunFolder
 from omma.runs.mirrors import open_mirrors
@@ -44,13 +43,13 @@ def test_nothing_asked_for_opens_nothing(run: RunFolder) -> None:
     assert not run.events.exists()
 
 
-def test_wandb_that_is_not_installed_says_how_to_get_it(
-    run: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wandb_that_is_not_installed_is_one_line(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(ConfigError) as caught:
-        open_mirrors(run, Log(tensorboard=False, wandb=Wandb()), None, console=QUIET)
-    assert "pip install omma[wandb]" in str(caught.value)
+    settings = Log(tensorboard=False, wandb=Wandb())
+    assert open_mirrors(run, settings, None, console=RunLog(run.log_file)) == []
+    (line,) = run.log_file.read_text(encoding="utf-8").splitlines()
+    assert "going on without it" in line
+    assert "pip install omma[wandb]" in line
 
 
 class FakeWandb(types.ModuleType):
@@ -127,3 +126,51 @@ def test_no_network_is_one_line_and_offline(
     assert "no route to host" in line
     assert "wandb sync" in line
     assert capsys.readouterr().out == line + "\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "modes"), [("offline", ["offline"]), ("dryrun", ["offline"]), ("disabled", [])]
+)
+def test_the_environment_may_keep_it_offline(run, monkeypatch, asked: str, modes: list[str]) -> None:
+    monkeypatch.setenv("WANDB_MODE", asked)
+    fake = FakeWandb(reachable=True)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    settings = Log(tensorboard=False, wandb=Wandb())
+    mirrors = open_mirrors(run, settings, None, console=RunLog(run.log_file))
+    assert [options["mode"] for options in fake.inits] == modes
+    assert len(mirrors) == len(modes)
+    (line,) = run.log_file.read_text(encoding="utf-8").splitlines()
+    assert "WANDB_MODE" in line
+
+
+def test_a_recipe_that_says_offline_needs_no_line(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "online")
+    fake = FakeWandb(reachable=True)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    settings = Log(tensorboard=False, wandb=Wandb(mode="offline"))
+    open_mirrors(run, settings, None, console=RunLog(run.log_file))
+    assert [options["mode"] for options in fake.inits] == ["offline"]
+    assert not run.log_file.exists()
+
+
+def test_a_service_that_dies_ends_the_mirror_and_not_the_training(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeWandb(reachable=True)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    settings = Log(tensorboard=False, wandb=Wandb())
+    (mirror,) = open_mirrors(run, settings, None, console=RunLog(run.log_file))
+    calls: list[int] = []
+
+    def log(values: dict, step: int) -> None:
+        calls.append(step)
+        raise ConnectionResetError("the service is gone\ntraceback")
+
+    monkeypatch.setattr(fake, "log", log)
+    for step in (1, 2):
+        mirror.write(step=step, epoch=0, phase="train", values={"loss": 1.0})
+    mirror.close()
+    assert calls == [1]
+    (line,) = run.log_file.read_text(encoding="utf-8").splitlines()
+    assert "the service is gone" in line
+    assert "traceback" not in line

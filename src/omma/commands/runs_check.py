@@ -106,6 +106,14 @@ def _checks(run: RunFolder) -> Iterator[tuple[str, Check]]:
     yield "report.html", partial(_report, run, status)
 
 
+def _config(run: RunFolder) -> dict[str, Any]:
+    """Config.yaml; empty where it is damaged, which its own check says."""
+    try:
+        return run.config()
+    except OmmaError:
+        return {}
+
+
 def _fail(error: OmmaError) -> None:
     raise error
 
@@ -148,8 +156,8 @@ def _metrics(run: RunFolder, status: Mapping[str, Any]) -> None:
     validated = [row["step"] for row in rows if row["phase"] == "val"]
     if not validated or validated[-1] != last:
         raise DataError(f"the last step, {last}, has no validation", again)
-    every = run.config()["log"]["every"]
-    if not status.get("start", {}).get("resume_file") and every <= last:
+    every = _config(run).get("log", {}).get("every")
+    if every and every <= last and not status.get("start", {}).get("resume_file"):
         _to_both_ends([row["step"] for row in rows if row["phase"] == "train"], last, every, again)
     if status.get("best"):
         _best_row(rows, status, run)
@@ -178,7 +186,7 @@ def _to_both_ends(steps: Sequence[int], last: Any, every: int, fix: str) -> None
 
 def _best_row(rows: Sequence[Row], status: Mapping[str, Any], run: RunFolder) -> None:
     best = status["best"]
-    name, mode = best_metric(status, str(run.config()["system"]["name"]), rows)
+    name, mode = best_metric(status, str(_config(run).get("system", {}).get("name")), rows)
     values = {row["step"]: row[name] for row in rows if row["phase"] == "val" and name in row}
     choose = min if mode == "min" else max
     finite = {step: value for step, value in values.items() if value == value}
@@ -257,7 +265,7 @@ def _checkpoint(run: RunFolder, folder: Path, step: int | None = None) -> None:
                     raise DataError(f"{name} holds no weights", again)
     if step is not None and meta["step"] != step:
         raise DataError(f"is of step {meta['step']}, status.json says {step}", again)
-    system = run.config().get("system", {})
+    system = _config(run).get("system", {})
     other = [key for key, value in meta.get("settings", {}).items() if system.get(key, value) != value]
     if other:
         raise DataError(f"was made with another system.{other[0]} than config.yaml has", again)

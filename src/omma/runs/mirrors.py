@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from omma.config.base import Log, Wandb
-from omma.errors import ConfigError
 from omma.runs.console import RunLog
 from omma.runs.files import write_json_atomic
 from omma.runs.folder import RunFolder
@@ -62,26 +63,19 @@ def _wandb_id(run: RunFolder) -> str:
 class WandbMirror:
     """A W&B run of the same name.
 
-    W&B drops points of steps that it has, so a resumed run leaves no doubled points.
+    W&B drops points of steps that it has, so a resumed run leaves no doubled points. Whatever goes wrong on
+    its side is one line: the training goes on, and metrics.csv has every row.
 
     Args:
         run: the run.
         settings: project, name, entity and mode.
-        console: told when the run goes offline.
-
-    Raises:
-        ConfigError: if wandb is not installed.
+        mode: "online" or "offline".
+        wandb: the package.
+        console: told when the run goes offline, or the mirror ends.
     """
 
-    def __init__(self, run: RunFolder, settings: Wandb, console: RunLog) -> None:
-        self._folder = run.path / "wandb"
-        try:
-            import wandb
-        except ImportError as error:
-            raise ConfigError(
-                "log.wandb: the package wandb is not installed",
-                "`pip install omma[wandb]`, or log.wandb=null",
-            ) from error
+    def __init__(self, run: RunFolder, settings: Wandb, mode: str, wandb: Any, console: RunLog) -> None:
+        self._folder, self._console = run.path / "wandb", console
         options: dict[str, Any] = {
             "project": settings.project,
             "entity": settings.entity,
@@ -93,25 +87,59 @@ class WandbMirror:
             "settings": wandb.Settings(init_timeout=20, symlink=False),
         }
         try:
-            self._run = wandb.init(mode=settings.mode, **options)
-        except wandb.Error as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            self._run: Any = wandb.init(mode=mode, **options)
+        except Exception as error:  # wandb's own, or whatever its service and the network raise
             console.line(
-                f"wandb: not reachable ({reason}); going on offline, send it later with `wandb sync`"
+                f"wandb: not reachable ({_reason(error)}); going on offline, send it later with `wandb sync`"
             )
             wandb.teardown()  # the failed attempt still holds the run id
             self._run = wandb.init(mode="offline", **options)
 
     def write(self, *, step: int, epoch: int, phase: str, values: Mapping[str, float | None]) -> None:
         """See Mirror."""
-        self._run.log({**_tagged(phase, values), "epoch": epoch}, step=step)
+        with self._never_fatal():
+            if self._run is not None:
+                self._run.log({**_tagged(phase, values), "epoch": epoch}, step=step)
 
     def close(self) -> None:
         """See Mirror."""
-        self._run.finish()
+        with self._never_fatal():
+            if self._run is not None:
+                self._run.finish()
         for path in self._folder.rglob("*"):
             if path.is_symlink():  # its own log; run folders stay free of links so that they copy to any disk
                 path.unlink()
+
+    @contextmanager
+    def _never_fatal(self) -> Iterator[None]:
+        """The first failure ends the mirror, not the training."""
+        try:
+            yield
+        except Exception as error:  # a mirror may fail in ways that only wandb's service knows
+            self._run = None
+            self._console.line(f"wandb: stopped ({_reason(error)}); going on without it, metrics.csv has all")
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _open_wandb(run: RunFolder, settings: Wandb, console: RunLog) -> WandbMirror | None:
+    """The mirror, or None and a line that says why there is none."""
+    mode = {"dryrun": "offline"}.get(asked := os.environ.get("WANDB_MODE", "").lower(), asked)
+    if mode == "disabled":
+        console.line("wandb: WANDB_MODE=disabled; going on without it")
+        return None
+    if mode == "offline" and settings.mode == "online":
+        console.line("wandb: WANDB_MODE=offline; send it later with `wandb sync`")
+    try:
+        import wandb
+    except ImportError:
+        console.line(
+            "wandb: not installed; going on without it (`pip install omma[wandb]`, or log.wandb=null)"
+        )
+        return None
+    return WandbMirror(run, settings, "offline" if mode == "offline" else settings.mode, wandb, console)
 
 
 def open_mirrors(run: RunFolder, log: Log, resume_step: int | None, *, console: RunLog) -> list[Mirror]:
@@ -121,14 +149,11 @@ def open_mirrors(run: RunFolder, log: Log, resume_step: int | None, *, console: 
         run: the run folder.
         log: the section; its `tensorboard` and `wandb` keys.
         resume_step: the step that the run continues from; None for a new run.
-        console: told when W&B cannot be reached.
-
-    Raises:
-        ConfigError: if W&B is asked for and not installed.
+        console: told where W&B is not installed, switched off or not reachable; the training goes on.
     """
     mirrors: list[Mirror] = []
     if log.tensorboard:
         mirrors.append(TensorBoardMirror(run, resume_step))
     if log.wandb is not None:
-        mirrors.append(WandbMirror(run, log.wandb, console))
+        mirrors += filter(None, [_open_wandb(run, log.wandb, console)])
     return mirrors
