@@ -102,6 +102,81 @@ class TestStandardization:
         assert torch.autograd.gradcheck(lambda p: relative_losses(p, gt, mask, scales=2), (pred,))
 
 
+def standard(depth: Tensor, mask: Tensor) -> Tensor:
+    """As the paper has it, step by step, with what autograd makes of it."""
+    count = mask.sum((1, 2, 3), keepdim=True).clamp(min=1)
+    mean = (depth * mask).sum((1, 2, 3), keepdim=True) / count
+    deviation = ((depth - mean).abs() * mask).sum((1, 2, 3), keepdim=True) / count
+    return (depth - mean) / (deviation + 1e-6)
+
+
+def step_by_step(pred: Tensor, gt: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """`relative_losses`, with interpolation and convolutions."""
+    residual = (standard(pred, mask) - standard(gt, mask)) * mask
+    kernel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], dtype=pred.dtype).expand(1, 1, 3, 3)
+    gradient = residual.new_zeros(())
+    for scale in range(4):
+        coarse = F.interpolate(residual, [residual.shape[-2] >> scale, residual.shape[-1] >> scale])
+        for operator in (kernel, kernel.transpose(2, 3)):
+            gradient = gradient + F.conv2d(coarse, operator).abs().sum()
+    return residual.abs().sum() / (mask.sum() + 1e-6), gradient / (mask.sum() + 1e-6)
+
+
+LAYOUTS = {
+    "contiguous": lambda values: values.contiguous(),
+    "channels_last": lambda values: values.contiguous(memory_format=torch.channels_last),
+    "transposed": lambda values: values.transpose(2, 3).contiguous().transpose(2, 3),
+    "cut out": lambda values: F.pad(values, (1, 2, 3, 4))[..., 3:-4, 1:-2],
+}
+
+
+class TestAgainstStepByStep:
+    """Derivatives written out, against autograd's in float64."""
+
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    @pytest.mark.parametrize("size", [(64, 64), (50, 91)])
+    @pytest.mark.parametrize("share", [1.0, 0.6, 0.02])
+    def test_gradients_in_float32(self, size: tuple[int, int], share: float, layout: str) -> None:
+        generator = torch.Generator().manual_seed(3)
+        pred, gt, chance = (torch.rand(3, 1, *size, generator=generator) for _ in range(3))
+        mask = chance <= share
+        mask[1] &= share == 1.0
+        exact = pred.double().requires_grad_()
+        expected = step_by_step(exact, gt.double(), mask.double())
+        leaf = LAYOUTS[layout](pred).requires_grad_()
+        losses = relative_losses(leaf, LAYOUTS[layout](gt), LAYOUTS[layout](mask))
+        for loss, wanted in zip(losses, expected, strict=True):
+            torch.testing.assert_close(loss.double(), wanted, rtol=1e-5, atol=1e-6)
+            (slope,) = torch.autograd.grad(loss, leaf, retain_graph=True)
+            (right,) = torch.autograd.grad(wanted, exact, retain_graph=True)
+            assert (slope - right).norm() < 1e-5 * right.norm()
+
+    def test_both_losses_together_and_each_image_for_itself(self) -> None:
+        pred, gt, mask = (values[..., :13, :14] for values in maps())
+        pred, gt = pred.double().requires_grad_(), gt.double()
+        for averaging in ("pooled", "per_image"):
+
+            def total(p: Tensor, averaging: str = averaging) -> Tensor:
+                relative, gradient = relative_losses(p, gt, mask, averaging=averaging)
+                return relative + 0.5 * gradient + 2 * absolute_loss(p, gt, mask, averaging=averaging)
+
+            assert torch.autograd.gradcheck(total, (pred,))
+
+    def test_a_truth_with_a_gradient(self) -> None:
+        pred, gt, mask = (values[..., :12, :12] for values in maps())
+        pred, gt = pred.double(), gt.double().requires_grad_()
+        assert torch.autograd.gradcheck(lambda g: sum(relative_losses(pred, g, mask)), (gt,))
+        assert torch.autograd.gradcheck(lambda g: absolute_loss(pred, g, mask), (gt,))
+
+    def test_a_perfect_prediction_has_no_gradient(self) -> None:
+        _, gt, mask = maps()
+        pred = gt.clone().requires_grad_()
+        loss = sum(relative_losses(pred, gt, mask)) + absolute_loss(pred, gt, mask)
+        loss.backward()
+        assert float(loss.detach()) == 0.0
+        assert not pred.grad.any()
+
+
 class TestAveraging:
     def test_pixels_or_images(self) -> None:
         pred, gt = torch.zeros(3, 1, 1, 4), torch.ones(3, 1, 1, 4)

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from omma.core.losses import at_least_float32
-from omma.core.sobel import sobel_sums
+from omma.core.relative_loss import EPS, absolute_sums, relative_sums
+from omma.core.sobel import sobel_sums, subsample, used_scales
 
-EPS = 1e-6
 Averaging = Literal["pooled", "per_image"]
 Operator = Literal["sobel", "difference"]
 EdgeMask = Literal["none", "erode"]
@@ -59,8 +59,8 @@ def absolute_loss(pred: Tensor, gt: Tensor, mask: Tensor, *, averaging: Averagin
         averaging: "pooled": over all pixels of the batch; "per_image": of each image, then of the images.
     """
     mask = mask.bool()
-    error = torch.where(mask, at_least_float32(pred) - at_least_float32(gt), 0.0).abs()
-    return _over_count(error.sum((1, 2, 3)), _counts(mask), averaging)
+    sums = absolute_sums(at_least_float32(pred), at_least_float32(gt), mask)
+    return _over_count(sums, _counts(mask), averaging)
 
 
 def relative_losses(
@@ -86,16 +86,30 @@ def relative_losses(
         averaging: "pooled" or "per_image".
         mean_scales: mean over the scales instead of the sum.
     """
+    mask = mask.bool()
+    counts = _counts(mask)
+    if operator == "sobel" and edge_mask == "none" and not gt.requires_grad:
+        sums = relative_sums(at_least_float32(pred), at_least_float32(gt), mask, scales=scales)
+        used = max(used_scales(pred.shape[-2:], scales), 1)
+    else:
+        residual = _standard_residual(pred, gt, mask, counts)
+        gradients, used = _gradient_sums(
+            residual, mask, scales=scales, operator=operator, edge_mask=edge_mask
+        )
+        sums = residual.abs().sum((1, 2, 3)), gradients
+    absolute, gradient = (_over_count(of_images, counts, averaging) for of_images in sums)
+    return absolute, gradient / (used if mean_scales else 1)
+
+
+def _standard_residual(pred: Tensor, gt: Tensor, mask: Tensor, counts: Tensor) -> Tensor:
+    """Difference of both maps standardised, 0 where `mask` is not."""
     pred, gt, mask = _counted(pred, gt, mask)
-    counts, known = _counts(mask), mask.to(pred.dtype)  # all is finite now, and products are the faster masks
+    known = mask.to(pred.dtype)  # all is finite now, and products are the faster masks
     standard = []
     for depth in (pred, gt):
         mean, deviation = _moments(depth, known, counts)
         standard.append((depth - mean) / deviation)
-    residual = (standard[0] - standard[1]) * known
-    sums, used = _gradient_sums(residual, mask, scales=scales, operator=operator, edge_mask=edge_mask)
-    gradient = _over_count(sums / (used if mean_scales else 1), counts, averaging)
-    return _over_count(residual.abs().sum((1, 2, 3)), counts, averaging), gradient
+    return (standard[0] - standard[1]) * known
 
 
 def gradient_loss(
@@ -135,40 +149,17 @@ def _gradient_sums(
     residual: Tensor, mask: Tensor, *, scales: int, operator: Operator, edge_mask: EdgeMask
 ) -> tuple[Tensor, int]:
     """Each image's sum of absolute gradients, (B,), and the number of scales that it is of, at least 1."""
-    sums = []
-    for scale in range(scales):
-        coarse = subsample(residual, 2**scale)
-        if min(coarse.shape[-2:]) < 3:
-            break
-        if operator == "sobel" and edge_mask == "none":
-            sums.append(sobel_sums(coarse))
-            continue
-        along_x, along_y = _gradients(coarse, operator)
+    used = used_scales(residual.shape[-2:], scales)
+    if operator == "sobel" and edge_mask == "none":
+        return sobel_sums(residual, scales=scales), max(used, 1)
+    sums = residual.sum((1, 2, 3)) * 0.0
+    for scale in range(used):
+        along_x, along_y = _gradients(subsample(residual, 2**scale), operator)
         if edge_mask == "erode":
             known_x, known_y = _known_gradients(subsample(mask, 2**scale), operator)
             along_x, along_y = torch.where(known_x, along_x, 0.0), torch.where(known_y, along_y, 0.0)
-        sums.append(along_x.abs().sum((1, 2, 3)) + along_y.abs().sum((1, 2, 3)))
-    if not sums:
-        return residual.sum((1, 2, 3)) * 0.0, 1
-    return torch.stack(sums).sum(0), len(sums)
-
-
-def subsample(values: Tensor, factor: int) -> Tensor:
-    """Every `factor`-th pixel, as nearest-neighbour resizing to floor(size / factor) has it.
-
-    Args:
-        values: (B, C, H, W).
-        factor: at least 1.
-    """
-    height, width = values.shape[-2:]
-    if height % factor == 0 and width % factor == 0:
-        return values[..., ::factor, ::factor]
-    rows, columns = (_nearest(size, size // factor, values.device) for size in (height, width))
-    return values[..., rows[:, None], columns]
-
-
-def _nearest(size: int, smaller: int, device: torch.device) -> Tensor:
-    return torch.arange(smaller, device=device) * size // max(smaller, 1)
+        sums = sums + along_x.abs().sum((1, 2, 3)) + along_y.abs().sum((1, 2, 3))
+    return sums, max(used, 1)
 
 
 def _gradients(residual: Tensor, operator: Operator) -> tuple[Tensor, Tensor]:

@@ -124,13 +124,15 @@ class _Case:
     def __init__(self, settings: Terms, answer: Answer, batch: Batch, bounds_m: tuple[float, float]) -> None:
         self.settings, self.heads, self.bounds_m = settings, answer.heads, bounds_m
         self.pred, self.gt, self.raw = answer.depth, batch["depth"], batch["point"]
-        self.known = self.gt != 0
+        self.known = self.gt.bool()
         self.max_depth_m = batch["max_depth"].view(-1, 1, 1, 1)
 
     @cached_property
     def absolute_mask(self) -> Tensor:
-        given = self.raw != 0
-        return {"gt": self.known, "raw": given, "raw_and_gt": self.known & given}[self.settings.absolute_mask]
+        if self.settings.absolute_mask == "gt":
+            return self.known
+        given = self.raw.bool()
+        return given if self.settings.absolute_mask == "raw" else self.known & given
 
     @cached_property
     def relative(self) -> tuple[Tensor, Tensor]:
