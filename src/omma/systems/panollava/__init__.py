@@ -11,6 +11,8 @@ SYSTEM = System(
     inputs="data:build_inputs",
     convert="convert",
     viz="viz:draw",
+    studies={"rotation": "studies:rotation", "view_drop": "studies:view_drop"},
+    diagnose="diagnose:run",
     doctor="doctor:check",
     best=("loss", "min"),
     eval_settings=("system.generate.answers=true",),
