@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,18 @@ def run_app(app: typer.Typer, arguments: list[str], *, debug: bool) -> int:
     Returns:
         the exit code.
     """
+    return exit_code(lambda: app(args=arguments, standalone_mode=False), debug=debug)
+
+
+def exit_code(call: Callable[[], Any], *, debug: bool) -> int:
+    """Call something and say its failure, if any, in one line.
+
+    Args:
+        call: may return an exit code.
+        debug: let errors through, with their traceback.
+    """
     try:
-        result = app(args=arguments, standalone_mode=False)
+        result = call()
         return result if isinstance(result, int) else 0
     except OmmaError as error:
         if debug:

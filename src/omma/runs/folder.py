@@ -55,6 +55,11 @@ def _process_alive(pid: int) -> bool:
     return True
 
 
+def _is_log(path: Path) -> bool:
+    """What a shell writes into the folder before the run is made: `... | tee RUN/out.log`, or a .gitignore."""
+    return path.is_file() and (path.suffix == ".log" or path.name == ".gitignore")
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
@@ -98,7 +103,7 @@ class RunFolder:
         check_name(name)
         run = cls(root / name)
         try:
-            used = run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir()))
+            used = run.path.exists() and (not run.path.is_dir() or not all(map(_is_log, run.path.iterdir())))
             if used:
                 run._make_way(overwrite=overwrite)
             run.path.mkdir(parents=True, exist_ok=True)

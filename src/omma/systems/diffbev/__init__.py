@@ -20,6 +20,7 @@ SYSTEM = System(
         "nuscenes-resize": "prepare:resize",
     },
     aliases="aliases:ALIASES",
+    originals="originals:PROGRAMS",
     best=("mIoU", "max"),
     pretrained_key="system.backbone.pretrained",
     memory_keys=(

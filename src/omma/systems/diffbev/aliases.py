@@ -5,6 +5,7 @@ from omma.systems import Alias
 ALIASES = {
     "--work-dir": Alias(option="name"),
     "--resume-from": Alias(option="resume"),
+    "--load-from": Alias(option="init"),
     "--gpu-ids": Alias("train.device", "cuda:{}".format),
     "--device": Alias("train.device"),
     "--seed": Alias("seed"),
@@ -14,6 +15,8 @@ ALIASES = {
     "--samples-per-gpu": Alias("train.batch_size"),
     "--workers-per-gpu": Alias("train.workers"),
     "--checkpoint-interval": Alias("save.every"),
+    "--max-keep-ckpts": Alias("save.keep_last"),
+    "--log-interval": Alias("log.every"),
     "--eval-interval": Alias("validate.every"),
     "--lr": Alias("optim.lr"),
 }

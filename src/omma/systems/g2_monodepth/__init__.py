@@ -18,6 +18,7 @@ SYSTEM = System(
     diagnose="diagnose:run",
     doctor="doctor:check",
     aliases="aliases:ALIASES",
+    originals="originals:PROGRAMS",
     best=("rmse", "min"),
     pretrained_key="system.pretrained",
     memory_keys=(

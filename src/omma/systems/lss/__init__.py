@@ -17,6 +17,7 @@ SYSTEM = System(
     prepare={"lss-resize": "prepare:resize", "lss-boxes": "prepare:boxes"},
     studies={"robustness": "studies:robustness"},
     aliases="aliases:ALIASES",
+    originals="originals:PROGRAMS",
     best=("iou", "max"),
     pretrained_key="system.pretrained",
     memory_keys=(

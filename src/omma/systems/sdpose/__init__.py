@@ -16,6 +16,7 @@ SYSTEM = System(
     diagnose="diagnose:run",
     doctor="doctor:check",
     aliases="aliases:ALIASES",
+    originals="originals:PROGRAMS",
     best=("AP", "max"),
     pretrained_key="system.backbone.pretrained",
     memory_keys=(

@@ -1,0 +1,59 @@
+"""tools/train.py and tools/test.py of the original, by omma (rows R1 to R8 and R32 to R35 of the spec)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from omma.errors import UsageError
+from omma.systems.originals import Command, Flag, Program, Typed, opened, training_flags
+from omma.systems.sdpose.aliases import ALIASES
+from omma.systems.sdpose.original_config import data_words, read_config, work_dir
+
+_RESULTS = ("result_keypoints.json", "metrics.json")
+_NOTHING = ("--fuse-conv-bn", "--gpu-collect")  # what they ask for is so in any case, or has no use
+
+
+def _train(typed: Typed) -> Iterator[Command]:
+    recipe, words = read_config(Path(typed.words[0]))
+    yield ["train", recipe, *words, *typed.given()]
+
+
+def _test(typed: Typed) -> Iterator[Command]:
+    """Evaluate; what the original leaves in its work_dir is copied there."""
+    metric = typed.value("--eval", "mAP") or ""
+    if metric.lower() not in ("map", "ap"):
+        raise UsageError(f"--eval {metric}: no such metric", "--eval mAP")
+    config, checkpoint = Path(typed.words[0]), typed.words[1]
+    recipe, words = read_config(config, start=False)
+    network = [word for word in words if word.startswith(("system.", "data.image_size="))]
+    run, before = opened(checkpoint, "sdpose", recipe, [*network, *data_words(config)], typed.scratch)
+    yield from before
+    yield ["eval", run, *data_words(config), *typed.settings]
+    folder = Path(typed.value("--work-dir") or work_dir(config))
+    folder.mkdir(parents=True, exist_ok=True)
+    evaluated = max((Path(run.partition("@")[0]) / "eval").iterdir(), key=lambda path: path.stat().st_mtime)
+    for name in _RESULTS:
+        shutil.copyfile(evaluated / name, folder / name)
+    print(f"copied to {folder}: {', '.join(_RESULTS)}")  # noqa: T201
+
+
+PROGRAMS = {
+    "train.py": Program(
+        "Train a config of the original; what it means is printed, what it cannot mean is refused.",
+        _train,
+        training_flags(ALIASES),
+        words=("CONFIG",),
+    ),
+    "test.py": Program(
+        "Evaluate a checkpoint: AP and AR; result_keypoints.json and metrics.json go to the work_dir.",
+        _test,
+        {
+            "--eval": Flag("mAP"),
+            "--work-dir": Flag("default: the config's"),
+            **{flag: Flag("nothing to do", 0) for flag in _NOTHING},
+        },
+        words=("CONFIG", "CHECKPOINT"),
+    ),
+}
