@@ -14,7 +14,7 @@ from omma.viz.image import GREY, WHITE, Image, Tile, panel
 
 HELPS, HARMS = (0, 114, 178), (213, 94, 0)
 _WIDTH, _MOST, _BAR = 1200, 8, (100, 140)
-_SMALLEST = 1e-3  # largest loss that still fills the height
+_SMALLEST = 1e-3  # rise of the loss that fills the height
 
 
 def draw_attribution(
@@ -38,8 +38,9 @@ def draw_attribution(
         (H, 1200, 3) uint8 RGB.
     """
     tiles = [Tile(view, view_name(where)) for view, where in zip(views, layout, strict=True)]
-    largest = max(_SMALLEST, *(abs(drop) for drop in drops))
-    bars = [Tile(_bar(drop / largest), f"{drop:+.3f}") for drop in drops]
+    low, high = min(0.0, *drops), max(0.0, *drops)
+    reach = max(_SMALLEST, high - low)
+    bars = [Tile(_bar(drop / reach, zero=high / reach), f"{drop:+.3f}") for drop in drops]
     rows = []
     for start in range(0, len(tiles), _MOST):
         rows += [tiles[start : start + _MOST], bars[start : start + _MOST]]
@@ -49,13 +50,12 @@ def draw_attribution(
     )
 
 
-def _bar(share: float) -> Image:
-    """A bar from the middle line up to 1 or down to -1."""
+def _bar(share: float, *, zero: float) -> Image:
+    """A bar of a share of the height, from a line that is so far below the top."""
     height, width = _BAR
     image: Image = np.full((height, width, 3), WHITE, np.uint8)
-    middle = height // 2
-    end = middle - round(share * (middle - 2))
-    top, bottom = sorted((middle, end))
+    line = round(zero * (height - 1))
+    top, bottom = sorted((line, line - round(share * (height - 1))))
     image[top:bottom, width // 4 : -width // 4] = HELPS if share > 0 else HARMS
-    image[middle : middle + 1] = GREY
+    image[line] = GREY
     return image

@@ -71,7 +71,8 @@ def rotation(
     Returns:
         study name -> table or curves, as `omma eval` writes and the report draws them.
     """
-    chosen = _chosen(task, data, NUM_TURNED)
+    _need_answers(task)
+    chosen = _spread(len(data), NUM_TURNED)
     rows: list[Row] = []
     with _evaluating(task, config), console.progress(len(chosen), label="rotation") as bar:
         for done, index in enumerate(chosen, 1):
@@ -160,10 +161,11 @@ def view_drop(
     Returns:
         study name -> table or curves, as `omma eval` writes and the report draws them, and pictures.
     """
+    _need_answers(task)
     answered = [index for index, question in enumerate(data.questions) if question.references]
     if not answered:
         raise DataError("the split has no answers to compare with", "choose one with a column annotation")
-    chosen = [answered[place] for place in _chosen(task, answered, NUM_DROPPED)]
+    chosen = [answered[place] for place in _spread(len(answered), NUM_DROPPED)]
     drawn = {chosen[place] for place in _spread(len(chosen), NUM_DRAWN)}
     layout, drops = view_layout(config.data.views), []
     files: dict[str, str | Image] = {}
@@ -271,13 +273,12 @@ def asked_deg(query: str) -> float | None:
     return named.pop() if len(named) == 1 else None
 
 
-def _chosen(task: PanoTask, items: Sequence[Any] | PanoSamples, number: int) -> list[int]:
+def _need_answers(task: PanoTask) -> None:
     if task.conversation is None:
         raise UsageError(
             "a run of stage vision writes no answers to study",
             "`omma eval` of it measures how alike overlapping views are; study a later stage",
         )
-    return _spread(len(items), number)
 
 
 def _spread(count: int, number: int) -> list[int]:
