@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from omma.core.keypoint_meter import GROUND_TRUTH
 from omma.errors import UsageError
 from omma.systems import Alias
 
@@ -36,6 +35,8 @@ def _on(text: str) -> bool:
 def _boxes(text: str) -> str:
     """Annotated boxes if true; a detector's need their file."""
     if _on(text):
+        from omma.core.keypoint_meter import GROUND_TRUTH  # imports torch, which `omma show` does without
+
         return GROUND_TRUTH
     raise UsageError("--use-gt-bbox false: a detector's boxes are in a file", "--bbox-file FILE")
 
