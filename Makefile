@@ -1,11 +1,12 @@
 # make demo: from a fresh clone to a trained model and its report.   make test: lint, types, layers and tests.
+# make docs: the pages of docs/ as a site in site/; any warning fails.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # one thread a test process: two processes fill two cores, and sums do not depend on the machine
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --durations 10
 
-.PHONY: demo test test-all lint format bench clean
+.PHONY: demo test test-all lint format bench docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/omma demo
@@ -34,6 +35,9 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/g2_monodepth.py
 	$(BIN)/python benchmarks/sdpose.py
 
+docs: $(VENV)/.installed-docs
+	$(BIN)/zensical build --clean --strict
+
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -46,5 +50,9 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install -c constraints.txt -e ".[dev]"
 	touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -c constraints.txt -e ".[docs]"
+	touch $@ $(VENV)/.installed
+
 clean:
-	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	rm -rf build dist site .cache .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
