@@ -258,17 +258,27 @@ def _difference(first: float | None, second: float | None) -> float | None:
 
 
 def _intervals(loaded: Sequence[Facts], metric: str) -> list[Facts]:
-    """Paired bootstrap of every run against the first, on each split that both were evaluated on."""
+    """Paired bootstrap of every run against the first, on each split that both were evaluated on.
+
+    A metric without a score of each sample, such as a loss, is replaced by all metrics that have one.
+    """
     if not metric:
         return []
     first, *others = loaded
-    entries = [
-        _interval(first, other, split, metric)
-        for other in others
-        for split in first["evaluation"].keys() & other["evaluation"].keys()
-    ]
-    found = [entry for entry in entries if entry]
+    found: list[Facts] = []
+    for other in others:
+        for split in first["evaluation"].keys() & other["evaluation"].keys():
+            own = _interval(first, other, split, metric)
+            more = (_interval(first, other, split, name) for name in _scored_metrics(first, split))
+            found += [own] if own else [entry for entry in more if entry and entry["is_metric"]]
     return sorted(found, key=lambda entry: (entry["split"] != "val", entry["split"]))
+
+
+def _scored_metrics(run: Facts, split: str) -> list[str]:
+    """Metrics with a column of their own in per_sample.csv."""
+    about = run["evaluation"][split]
+    columns = about["per_sample"][0] if about["per_sample"] else {}
+    return [name for name in about["metrics"] or {} if name in columns]
 
 
 def _interval(first: Facts, other: Facts, split: str, metric: str) -> Facts | None:
@@ -288,6 +298,7 @@ def _interval(first: Facts, other: Facts, split: str, metric: str) -> Facts | No
         "first": first["name"],
         "second": other["name"],
         "split": split,
+        "metric": metric,
         "score": scores[0].kind,
         "is_metric": is_metric,
         "values": values,

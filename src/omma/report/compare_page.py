@@ -141,6 +141,7 @@ def _intervals(facts: Facts) -> str:
         {
             "runs": f"{entry['second']} − {entry['first']}",
             "split": entry["split"],
+            "metric": entry["metric"],
             "difference": _shown(entry["difference"], signed(entry["difference"])),
             "95 % from": _shown(entry["low"], signed(entry["low"])),
             "to": _shown(entry["high"], signed(entry["high"])),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from omma.runs.metrics import direction
+
 Facts = dict[str, Any]
 
 VALUE_DIGITS = 4
@@ -47,8 +49,9 @@ def _verdict(facts: Facts, row: Facts, first: Facts, other: Facts) -> Facts:
     interval = _interval_of(facts, other["runs"][0]) if single else None
     if interval is None:
         title = f"{_sentence(facts, other, first, difference)}{_seeds(row, other, first)}"
+        more = _other_metrics(_intervals_of(facts, other["runs"][0])) if single else []
         hint = "" if not single else "No interval: `omma eval` of both runs writes the scores that it needs."
-        return _entry("note", title, standing, hint)
+        return _entry("note", title, standing, *(more or [hint]))
     span = f"{signed(interval['low'])} to {signed(interval['high'])}"
     over = f"95 % interval {span}, {interval['samples']} samples of {interval['split']}"
     unclear = "" if interval["low"] > 0 or interval["high"] < 0 else "No clear difference: "
@@ -70,7 +73,25 @@ def _kind(interval: Facts, mode: str) -> str:
 
 
 def _interval_of(facts: Facts, run: str) -> Facts | None:
-    return next((entry for entry in facts["intervals"] if entry["second"] == run), None)
+    return next((entry for entry in _intervals_of(facts, run) if entry["metric"] == facts["metric"]), None)
+
+
+def _intervals_of(facts: Facts, run: str) -> list[Facts]:
+    return [entry for entry in facts["intervals"] if entry["second"] == run]
+
+
+def _other_metrics(entries: Sequence[Facts]) -> list[str]:
+    """Metrics that have an interval where the best metric has none, and in how many the run is better."""
+    if not entries:
+        return []
+    parts, better = [], 0
+    for entry in entries:
+        span = f"{signed(entry['low'])} to {signed(entry['high'])}"
+        parts.append(f"{entry['metric']} {signed(entry['difference'])} (95 % interval {span})")
+        better += _kind(entry, direction(entry["metric"])) == "ok"
+    one = entries[0]
+    clearly = f"{one['second']} is clearly better than {one['first']} in {better} of {len(entries)} of these."
+    return [f"On {one['samples']} samples of {one['split']}: {', '.join(parts)}.", clearly, _setting(one)]
 
 
 def _sentence(facts: Facts, other: Facts, first: Facts, difference: float) -> str:
@@ -178,6 +199,7 @@ def _intervals(facts: Facts) -> list[str]:
             "runs": f"{entry['second']} − {entry['first']}",
             "split": entry["split"],
             "score": entry["score"],
+            "values": " and ".join(f"{value:.{VALUE_DIGITS}f}" for value in entry["values"]),
             "difference": signed(entry["difference"]),
             "95 % interval": f"{signed(entry['low'])} to {signed(entry['high'])}",
             "samples": entry["samples"],
