@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,14 @@ from omma.core.caption_meter import UNAVAILABLE, CaptionMeter
 from omma.core.meter import MeanMeter, Meter
 from omma.core.view_consistency import consistency
 from omma.engine.task import Batch, Prediction, StepInfo, TakenOver, Task
+from omma.systems.panollava import clip
 from omma.systems.panollava.answers import answers_csv, answers_jsonl
 from omma.systems.panollava.config import PanoConfig
 from omma.systems.panollava.handover import TOKENIZER, check_mark, take_over, tokenizer_mark
 from omma.systems.panollava.losses import OverlapLoss
 from omma.systems.panollava.model import PanoLLaVA, build_model, learning_parts
 from omma.systems.panollava.text import build_conversation, collate_text, load_tokenizer
+from omma.systems.panollava.views import view_layout
 from omma.systems.panollava.viz import draw
 
 _CONSISTENCY = ("overlap_cosine", "overlap_retrieval", "effective_rank", "token_std")
@@ -57,6 +60,9 @@ class PanoTask(Task):
             return meters | {name: MeanMeter(name) for name in _CONSISTENCY}
         if self._writes:
             meters["answers"] = CaptionMeter()
+            if self.config.system.generate.clip is not None:
+                self._scorer()  # says at once what is wrong with the folder
+                meters |= {name: MeanMeter(name) for name in clip.NAMES}
         return meters
 
     def validation_step(self, batch: Batch, meters: Mapping[str, Meter]) -> None:
@@ -74,12 +80,12 @@ class PanoTask(Task):
         if labels:
             meters["loss"].update(float(sum(self._losses(batch).values())), labels)
         if "answers" in meters:
-            meters["answers"].update(self._answers(batch), batch)
+            self._count(self._answers(batch), batch, meters)
 
     def score(self, arrays: Mapping[str, np.ndarray], batch: Batch, meters: Mapping[str, Meter]) -> None:
         """Update the meters with a saved answer: array "answer", a text."""
         if "answers" in meters:
-            meters["answers"].update([str(arrays["answer"])], batch)
+            self._count([str(arrays["answer"])], batch, meters)
 
     def predict(self, inputs: Batch) -> Prediction:
         """The answer to one question, or in stage vision how its views' tokens are related."""
@@ -108,7 +114,9 @@ class PanoTask(Task):
 
     def unavailable(self) -> Mapping[str, str]:
         """Of answers what needs other programs or weights."""
-        return UNAVAILABLE if self._writes else {}
+        if not self._writes:
+            return {}
+        return UNAVAILABLE if self.config.system.generate.clip else UNAVAILABLE | clip.UNAVAILABLE
 
     def result_files(self, meters: Mapping[str, Meter]) -> Mapping[str, str]:
         """The answers as a table, and with what was expected as JSON lines."""
@@ -132,7 +140,8 @@ class PanoTask(Task):
             return cut
         how = f"temperature {generate.temperature:g}" if generate.temperature else "likeliest words"
         answers = f"{how}, at most {generate.max_new_tokens}"
-        return f"{cut}; {answers}; one answer a panorama and question, all references"
+        told = f"{cut}; {answers}; one answer a panorama and question, all references"
+        return f"{told}; clip_s by {Path(generate.clip).name}, mean over the views" if generate.clip else told
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Normalised views, ids, mask and labels; in stage vision the views alone."""
@@ -175,6 +184,24 @@ class PanoTask(Task):
     def _writes(self) -> bool:
         """Whether an evaluation writes answers."""
         return self.conversation is not None and self.config.system.generate.answers
+
+    def _count(self, answers: Sequence[str], batch: Batch, meters: Mapping[str, Meter]) -> None:
+        meters["answers"].update(answers, batch)
+        if clip.NAMES[0] in meters:
+            views = batch["views"][:, self._looking or slice(None)]
+            for name, scores in self._scorer().scores(views, answers, batch["references"]).items():
+                for score in scores:
+                    meters[name].update(score)
+
+    def _scorer(self) -> clip.ClipScorer:
+        assert self.config.system.generate.clip is not None
+        return clip.load_scorer(self.config.system.generate.clip, self.device)
+
+    @property
+    def _looking(self) -> list[int]:
+        """Views that are no whole panorama."""
+        layout = view_layout(self.config.data.views)
+        return [index for index, view in enumerate(layout) if view is not None]
 
     def _normalise(self, batch: Batch) -> Tensor:
         return self.model.vision.normalise(batch["views"])
