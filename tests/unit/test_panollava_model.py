@@ -19,7 +19,7 @@ from omma.systems.panollava.language import fuse
 from omma.systems.panollava.lora import merge_adapters, save_adapters
 from omma.systems.panollava.model import PanoLLaVA, learning_parts
 from omma.systems.panollava.projector import Projector, ring_lengths
-from omma.systems.panollava.small_tokenizer import SMALL_TOKENIZER
+from omma.systems.panollava.small_tokenizer import ENTRIES, SMALL_TOKENIZER
 from omma.systems.panollava.text import IGNORED, PANORAMA
 from omma.systems.panollava.to_published import published_statistics
 from omma.systems.panollava.vision import FAMILIES, build_tower
@@ -327,15 +327,21 @@ class TestState:
             build(lora={"targets": ["no_such_layer"]})
 
     def test_a_table_of_another_length_takes_the_rows_it_has(self) -> None:
-        model, larger = build(), build(language={"name": "random", "config": {**LANGUAGE, "vocab_size": 700}})
+        model, larger = build(), build(language={"name": "random", "config": {**LANGUAGE, "vocab_size": 900}})
         name = "language.lm.model.embed_tokens.weight"
-        with pytest.warns(UserWarning, match="640 rows put into a table of 700"):
+        with pytest.warns(UserWarning, match=f"{ENTRIES} rows put into a table of 900"):
             larger.load_state_dict(model.state_dict())
-        assert torch.equal(larger.state_dict()[name][:640], model.state_dict()[name])
+        assert torch.equal(larger.state_dict()[name][:ENTRIES], model.state_dict()[name])
 
     def test_a_table_too_short_for_the_tokenizer_grows(self) -> None:
         model = build(language={"name": "random", "config": {**LANGUAGE, "vocab_size": 100}})
-        assert model.language.lm.get_input_embeddings().weight.shape[0] == 640
+        assert model.language.lm.get_input_embeddings().weight.shape[0] == ENTRIES
+
+    def test_a_random_one_starts_with_weights_of_its_width(self) -> None:
+        narrow = build().language.lm.model.layers[0].self_attn.q_proj.weight
+        assert narrow.std() == pytest.approx(LANGUAGE["hidden_size"] ** -0.5, rel=0.1)
+        own = build(language={"name": "random", "config": {**LANGUAGE, "initializer_range": 0.02}})
+        assert own.language.lm.model.layers[0].self_attn.q_proj.weight.std() == pytest.approx(0.02, rel=0.1)
 
     def test_published_names_fill_the_recipe_s_network(self) -> None:
         model = build(projector={"position": "none"}).eval()

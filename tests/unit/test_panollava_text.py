@@ -49,7 +49,11 @@ class TestSmallTokenizer:
         assert tokenizer.decode(tokenizer(text).input_ids) == text
         assert tokenizer.convert_tokens_to_ids(list(SPECIALS)) == [0, 1, 2]
         assert len(tokenizer("There is a red ball on the left of the wooden table.").input_ids) < 20
-        assert SMALL_TOKENIZER.stat().st_size < 16_000
+        assert SMALL_TOKENIZER.stat().st_size < 20_000
+
+    def test_answers_of_the_world_are_one_id_a_word(self, tokenizer) -> None:
+        for text in ("black", "a blue car and two people", "to the left", "nothing", "yes"):
+            assert len(tokenizer(text).input_ids) == len(text.split()), text
 
     def test_its_file_is_what_its_words_give(self) -> None:
         fresh, shipped = json.loads(train()), json.loads(SMALL_TOKENIZER.read_text(encoding="utf-8"))

@@ -55,6 +55,9 @@ def causal_model(settings: LanguageSection, *, entries: int) -> nn.Module:
     if settings.name == RANDOM:
         values = {"vocab_size": entries, **settings.config}
         config = _random_config(values, "system.language.config")
+        if "initializer_range" not in values and hasattr(config, "initializer_range"):
+            # transformers' 0.02 is for thousands of features; a narrow model would hardly attend at first
+            config.initializer_range = config.hidden_size**-0.5
         return _make(AutoModelForCausalLM, config, "system.language.config")
     model, found = _fetch(
         AutoModelForCausalLM, settings.name, "system.language.name", output_loading_info=True

@@ -1,4 +1,4 @@
-"""The tokenizer of random language models: byte-level BPE with ChatML's special tokens, 640 entries.
+"""The tokenizer of random language models: byte-level BPE with ChatML's special tokens, 860 entries.
 
 `python -m omma.systems.panollava.small_tokenizer` makes its file anew from the words below. It reads any
 text, for every byte has an entry.
@@ -12,7 +12,7 @@ from pathlib import Path
 
 SMALL_TOKENIZER = Path(__file__).parent / "assets" / "tokenizer.json"
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-ENTRIES = 640
+ENTRIES = 860  # each word is one, with and without a space before it
 
 # Common words of scene descriptions, the more often the earlier in the list.
 WORDS = """
@@ -24,8 +24,11 @@ next between above below near far around centre middle corner people person man 
 sitting building buildings street road car cars tree trees sky cloud clouds sun grass water bridge shop
 station platform church tower stairs weather sunny cloudy indoors outdoors interior location furniture it
 this that they one two three four five six no yes none some several other another has have not please
-describe provide detailed concise description answer assistant user system helpful
+describe provide detailed concise description answer assistant user system helpful truck bus motorcycle
+nothing nobody somebody
 """.split()
+# Words that begin a sentence; answers begin with any word, and without a space.
+FIRST_WORDS = "A The What Where How Which Is Are There It This They One You I No Yes Nothing Describe".split()
 
 
 def train(entries: int = ENTRIES) -> str:
@@ -42,7 +45,7 @@ def train(entries: int = ENTRIES) -> str:
         show_progress=False,
     )
     often = [f" {word}" for rank, word in enumerate(WORDS) for _ in range(1 + (len(WORDS) - rank) // 20)]
-    tokenizer.train_from_iterator([*often, *WORDS], trainer)
+    tokenizer.train_from_iterator([*often, *WORDS, *FIRST_WORDS], trainer)
     return tokenizer.to_str()
 
 
