@@ -44,6 +44,8 @@ def export(
         f"{path}: largest difference from PyTorch {check.max_abs_difference:.3g} "
         f"(largest output {check.max_abs_output:.3g})"
     )
+    for name, difference in loaded.task.export_files(path.parent).items():
+        print(f"{path.parent / name}: reads back with a largest difference of {difference:.3g}")  # noqa: T201
     if check.dynamic:
         others = ", ".join(f"{shape}: {difference:.3g}" for shape, difference in check.other_shapes.items())
         print(f"{', '.join(check.dynamic.values())} may be any; also compared: {others}")  # noqa: T201
@@ -57,7 +59,10 @@ def _write_reference(loaded: Loaded, path: Path) -> float:
         raise UsageError(f"{system.name} has no original project to export to")
     convert = system.load(system.convert)
     torch.save({"model_state_dict": convert.to_reference(loaded.task.model)}, path)
-    inputs = loaded.task.cpu().example_inputs()
     state = torch.load(path, map_location="cpu", weights_only=True)
+    own_check = getattr(convert, "read_back", None)
+    if own_check:
+        return own_check(loaded.task.cpu().model, state)
+    inputs = loaded.task.cpu().example_inputs()
     with torch.no_grad():
         return float((convert.load_reference(state)(*inputs) - loaded.task.model(*inputs)).abs().max())

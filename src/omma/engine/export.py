@@ -43,7 +43,7 @@ class ExportCheck:
 
 
 def export_task(task: Task, format: str, path: Path) -> ExportCheck:
-    """Export a task's network on the CPU and compare the file's outputs with PyTorch's.
+    """Export a task's network on the CPU and compare the file's outputs with PyTorch's on `export_inputs`.
 
     Args:
         task: the trained task.
@@ -58,16 +58,16 @@ def export_task(task: Task, format: str, path: Path) -> ExportCheck:
     if format not in writers:
         raise UsageError(f"--format {format}: expected {', '.join(writers)} or reference")
     task = task.cpu().eval()
-    module, inputs = task.export_module().eval(), task.example_inputs()
+    module, inputs = task.export_module().eval(), task.export_inputs()
     axes = (
         task.dynamic_axes() if format == "onnx" else {}
     )  # torch.export guards a .pt2 by the example's shape
     with torch.no_grad():
         path.parent.mkdir(parents=True, exist_ok=True)
         run = writers[format](module, inputs, axes, path)
-        scale = max(float(a.abs().max()) for a in _flat(task.model(*inputs)))
+        scale = max(float(a.abs().max()) for a in _flat(module(*inputs)))
         others = [_with_lengths(inputs, axes, change) for change in _OTHER_LENGTHS if axes]
-        differences = {_text(case[0]): _difference(task, run, case) for case in (inputs, *others)}
+        differences = {_text(case[0]): _difference(module, run, case) for case in (inputs, *others)}
     for shape, difference in differences.items():
         if not difference <= 1e-3 * max(scale, 1.0):
             raise OmmaError(
@@ -79,8 +79,8 @@ def export_task(task: Task, format: str, path: Path) -> ExportCheck:
     return ExportCheck(path, first, scale, shapes, axes, differences)
 
 
-def _difference(task: Task, run: Callable[..., Any], inputs: tuple[Tensor, ...]) -> float:
-    pairs = zip(_flat(task.model(*inputs)), _flat(run(*inputs)), strict=True)
+def _difference(module: nn.Module, run: Callable[..., Any], inputs: tuple[Tensor, ...]) -> float:
+    pairs = zip(_flat(module(*inputs)), _flat(run(*inputs)), strict=True)
     return max(float((a - b).abs().max()) if a.shape == b.shape else float("inf") for a, b in pairs)
 
 

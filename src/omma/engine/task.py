@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -177,8 +178,23 @@ class Task(nn.Module):
         raise NotImplementedError
 
     def export_module(self) -> nn.Module:
-        """The module that export traces with `example_inputs`; the network unless a system says otherwise."""
+        """The module that export traces with `export_inputs`; the network unless a system says otherwise."""
         return self.model
+
+    def export_inputs(self) -> tuple[Tensor, ...]:
+        """Inputs of `export_module`; the example inputs unless a system says otherwise."""
+        return self.example_inputs()
+
+    def export_files(self, folder: Path) -> Mapping[str, float]:
+        """Write what else belongs to an exported file, such as a part that has a format of its own.
+
+        Args:
+            folder: where the exported file lies.
+
+        Returns:
+            name in the folder -> largest difference of its outputs after reading it back.
+        """
+        return {}
 
     def dynamic_axes(self) -> dict[int, str]:
         """Axes of the example inputs whose length an exported file leaves open, with their names.

@@ -79,7 +79,8 @@ class System:
         sparse_inputs: whether `inputs` also takes `sparse=`, a file of known depth for each file
             (`omma predict --sparse`).
         convert: module with load_reference, from_reference, to_reference, and settings_of where a file tells
-            its network: the file's content -> `key=value` words.
+            its network: the file's content -> `key=value` words, and read_back where a written file needs a check of its
+            own: network, the file's content -> largest difference.
         training_files: module with write_training_file and read_training_file, the original script's files.
         viz: `draw(predictions) -> (H, W, 3) uint8`, one picture from several runs.
         diagnose: `run(task, data, collate, options) -> Diagnosis` for `omma diagnose`.

@@ -6,6 +6,7 @@ of attentions and what else no shape says are options.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,6 +51,7 @@ CONTAINERS = ("state_dict", "model_state_dict")
 PARTS = ("resampler", "vicreg_projector", "projector")
 _EMBEDDING, _HEAD = f"{LANGUAGE}model.embed_tokens.weight", f"{LANGUAGE}lm_head.weight"
 _ADAPTER_DOWN = ".lora_A."
+_POSITION_CODE = "projector.code."  # without effect where its gate is closed, as in every published file
 
 
 def load_reference(
@@ -161,6 +163,31 @@ def from_reference(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
     kept = {name: value for name, value in weights.items() if not name.startswith(OVERLAP_HEAD)}
     mean, std = _published_statistics(weights, generation_of(plain))
     return {**kept, "vision.mean": torch.tensor(mean), "vision.std": torch.tensor(std)}
+
+
+@torch.no_grad()
+def read_back(model: PanoLLaVA, content: Mapping[str, Any]) -> float:
+    """Largest difference of tokens or words between a network and a published file that was made of it.
+
+    Args:
+        model: the network.
+        content: of the file.
+    """
+    again = copy.deepcopy(model).eval()
+    for value in again.state_dict().values():
+        value.zero_()  # whatever the file lacks is seen
+    missing, extra = again.load_state_dict(from_reference(content), strict=False)
+    wrong = [name for name in (*missing, *extra) if not name.startswith(_POSITION_CODE)]
+    if wrong:
+        raise CheckpointError(f"the written file does not fit its own network: {wrong[0]}")
+    side = _image_size(model.vision)
+    pixels = torch.randint(0, 256, (1, model.num_views, 3, *side), generator=torch.Generator().manual_seed(0))
+
+    def outputs(network: PanoLLaVA) -> Tensor:
+        tokens = network.encode(network.vision.normalise(pixels))
+        return tokens if network.projector is None else network.words(tokens)
+
+    return float((outputs(model.eval()) - outputs(again)).abs().max())
 
 
 def settings_of(content: Mapping[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ from omma.engine.task import Batch, Prediction, StepInfo, TakenOver, Task
 from omma.systems.panollava import clip
 from omma.systems.panollava.answers import answers_csv, answers_jsonl
 from omma.systems.panollava.config import PanoConfig
+from omma.systems.panollava.exports import LANGUAGE_FOLDER, PanoramaWords, write_language
 from omma.systems.panollava.handover import TOKENIZER, check_mark, take_over, tokenizer_mark
 from omma.systems.panollava.losses import OverlapLoss
 from omma.systems.panollava.model import PanoLLaVA, build_model, learning_parts
@@ -152,8 +153,20 @@ class PanoTask(Task):
         return views, batch["input_ids"], batch["attention_mask"], batch["labels"]
 
     def export_module(self) -> nn.Module:
-        """The network; in stage vision its tower."""
-        return self.model if self.conversation else self.model.vision
+        """From views to words of the language model; in stage vision the tower."""
+        return PanoramaWords(self.model) if self.conversation else self.model.vision
+
+    def export_inputs(self) -> tuple[Tensor, ...]:
+        """Normalised views."""
+        return self.example_inputs()[:1]
+
+    def export_files(self, folder: Path) -> Mapping[str, float]:
+        """The language model and its tokenizer as a folder of transformers."""
+        if self.conversation is None or self.model.language is None:
+            return {}
+        tokenizer = self.conversation.tokenizer
+        place = folder / LANGUAGE_FOLDER
+        return {LANGUAGE_FOLDER: write_language(self.model.language, tokenizer, place)}
 
     def example_batch(self, batch_size: int) -> dict[str, Any]:
         """Random views with a question."""
