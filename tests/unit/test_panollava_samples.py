@@ -206,6 +206,9 @@ def test_splits_of_a_recipe(tmp_path: Path) -> None:
     assert (collate([train[0, 0], train[0, 2]])["labels"] != -100).any(1).all()
     named, _ = data.build(recipe(tmp_path, val_csv="train.csv"), "val", augment=False)
     assert named.name(0) == "train.csv:2"
+    (tmp_path / "1.png").rename(tmp_path / "away.png")
+    assert train.files() == [tmp_path / "train.csv", tmp_path / "0.png"]  # what the fingerprint reads
+    (tmp_path / "away.png").rename(tmp_path / "1.png")
     (tmp_path / "mine.csv").write_text(rows, encoding="utf-8")
     mine, _ = data.build(recipe(tmp_path), str(tmp_path / "mine.csv"), augment=False)
     assert mine.name(2) == "mine.csv:5"

@@ -41,7 +41,7 @@ def build(config: PanoConfig, split: str, *, augment: bool) -> tuple[PanoSamples
     """
     table = read_split(config.data, split)
     if config.system.stage == "vision":
-        return _samples(config, pictures(table.rows), augment=augment)
+        return _samples(config, pictures(table.rows), augment=augment, tables=[table.file])
     table.require("query", "annotation") if augment else table.require("query")
     questions = single_questions(table.rows) if augment else grouped_questions(table.rows)
     if not questions:
@@ -50,7 +50,7 @@ def build(config: PanoConfig, split: str, *, augment: bool) -> tuple[PanoSamples
             f"{'question with an answer' if augment else 'question'}",
             "fill the columns, or train stage vision, which needs pictures only",
         )
-    return _samples(config, questions, augment=augment)
+    return _samples(config, questions, augment=augment, tables=[table.file])
 
 
 def build_inputs(config: PanoConfig, files: Sequence[Path]) -> tuple[PanoSamples, Collate]:
@@ -118,9 +118,10 @@ def _asked(data: PanoData, file: Path) -> list[Question]:
 
 
 def _samples(
-    config: PanoConfig, questions: Sequence[Question], *, augment: bool
+    config: PanoConfig, questions: Sequence[Question], *, augment: bool, tables: Sequence[Path] = ()
 ) -> tuple[PanoSamples, Collate]:
     if config.system.stage == "vision":
-        return PanoSamples(questions, config.data, None, augment=augment), Collate(None)
+        return PanoSamples(questions, config.data, None, augment=augment, tables=tables), Collate(None)
     talk = build_conversation(config.system.text, load_tokenizer(config.system.language))
-    return PanoSamples(questions, config.data, talk, augment=augment), Collate(talk.pad_id)
+    samples = PanoSamples(questions, config.data, talk, augment=augment, tables=tables)
+    return samples, Collate(talk.pad_id)

@@ -56,12 +56,20 @@ class PanoSamples(Samples):
         data: how the views are made.
         talk: makes ids; none for stage vision.
         augment: training.
+        tables: files that the questions are from.
     """
 
     def __init__(
-        self, questions: Sequence[Question], data: PanoData, talk: Talk | None, *, augment: bool
+        self,
+        questions: Sequence[Question],
+        data: PanoData,
+        talk: Talk | None,
+        *,
+        augment: bool,
+        tables: Sequence[Path] = (),
     ) -> None:
         self.questions, self.data, self.talk, self.augment = list(questions), data, talk, augment
+        self.tables = list(tables)
         self.cutter = ViewCutter(data.views)
         self.images = sorted({question.image for question in questions})
         self._number = {image: number for number, image in enumerate(self.images)}
@@ -76,8 +84,8 @@ class PanoSamples(Samples):
         return self.questions[index].token
 
     def files(self) -> list[Path]:
-        """See Samples."""
-        return list(self.images)
+        """See Samples; panoramas that are missing have no file, and are an error when they are read."""
+        return [*self.tables, *(image for image in self.images if image.is_file())]
 
     @property
     def bad(self) -> list[Path]:
@@ -106,10 +114,11 @@ class PanoSamples(Samples):
         self._bad[self._number[image]] = 1
         bad, allowed = int(self._bad.sum()), self.data.bad_images * len(self.images)
         if bad > allowed:
+            ways = "mend or remove them (`omma doctor` lists them), or raise data.bad_images"
             raise DataError(
                 f"{error.message}; {bad} of {len(self.images)} panoramas are bad so far, "
                 f"data.bad_images={self.data.bad_images:g} allows {int(allowed)}",
-                "mend or remove them (`omma doctor` lists them), or raise data.bad_images",
+                f"{error.hint}; else {ways}" if error.hint else ways,
             ) from None
 
     def _sample(self, question: Question, panorama: Picture, turn_deg: float) -> Sample:
