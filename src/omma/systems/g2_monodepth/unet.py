@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from omma.errors import ConfigError
+from omma.systems.g2_monodepth.channels_last import HalvingConv, join
 from omma.systems.g2_monodepth.inputs import HeadActivation, Pad, head_activation, join_inputs, pad_inputs
 
 SLOPE = 0.2  # of the leaky ReLU
@@ -108,7 +109,7 @@ class Level(nn.Module):
     def __init__(self, in_channels: int, widths: Sequence[int], block: BlockName) -> None:
         super().__init__()
         width, *deeper = widths
-        self.down = nn.Conv2d(in_channels, width, 3, stride=2, padding=1)
+        self.down = HalvingConv(in_channels, width)
         self.before = stack(width, width, block)
         self.inner = Level(width, deeper, block) if deeper else None
         if self.inner is not None:
@@ -120,7 +121,7 @@ class Level(nn.Module):
         y = self.before(self.down(x))
         if self.inner is not None:
             y = self.after(self.inner(y))
-        return torch.cat([x, F.interpolate(y, scale_factor=2.0, mode="nearest")], dim=1)
+        return join(x, y)
 
 
 class UNet(nn.Module):
