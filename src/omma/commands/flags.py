@@ -68,6 +68,7 @@ def read_words(words: Sequence[str], system: System, own_options: Sequence[str] 
 
 def _read(typed: str, alias: Alias, value: str, result: Words) -> None:
     if alias.option:
+        value = alias.read(value)
         result.options[alias.option] = value
         result.read_as.append(f"{typed} -> --{_OPTIONS.get(alias.option, alias.option)} {value}")
         return
@@ -78,6 +79,36 @@ def _read(typed: str, alias: Alias, value: str, result: Words) -> None:
     overrides = [*alias.with_it, f"{alias.key}={value}"]
     result.overrides.extend(overrides)
     result.read_as.append(f"{typed} -> {' '.join(overrides)}")
+
+
+def pick_recipe(recipe: str, words: Sequence[str], system: System) -> tuple[str, list[str]]:
+    """The recipe that a flag such as `--stage vision` names, and the other words.
+
+    Args:
+        recipe: as typed; the flag chooses among the system's where this is the system alone.
+        words: as for `read_words`.
+        system: of the recipe.
+
+    Raises:
+        UsageError: the recipe as typed is another one.
+    """
+    aliases: dict[str, Alias] = system.load(system.aliases) if system.aliases else {}
+    flags = {flag: alias for flag, alias in aliases.items() if alias.option == "recipe"}
+    rest, typed = list(words), None
+    for place, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        if flag not in flags:
+            continue
+        if not equals and place + 1 == len(words):
+            raise UsageError(f"{flag}: a value is missing")
+        value = value if equals else words[place + 1]
+        typed = f"{system.name}/{flags[flag].read(value)}"
+        del rest[place : place + (1 if equals else 2)]
+        if recipe not in (system.name, typed):
+            raise UsageError(f"{flag} {value} and {recipe} are two recipes", f"`omma train {typed}`")
+        print(f"read {flag} {value} -> {typed}")  # noqa: T201
+        break
+    return typed or recipe, rest
 
 
 def place_of(

@@ -324,6 +324,9 @@ def _initialise(task: Task, recipe: Recipe, run: RunFolder, num_samples: int, co
     if start.resume_file:
         foreign = _training_files(recipe).read_training_file(read_torch_file(Path(start.resume_file)), task)
         adopt(task, foreign, recipe.config, run, num_samples)
+        if not foreign.step and not foreign.moments:
+            console.line(f"{start.resume_file} is of another stage: its weights only")
+            return
         state = "its optimiser state" if foreign.moments else "a fresh optimiser state"
         place = f"step {foreign.step}" if foreign.epoch is None else f"the end of epoch {foreign.epoch}"
         console.line(f"continues {start.resume_file} at {place}, with {state}")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omma.commands.chain import is_chain, resume_chain, train_chain
-from omma.commands.flags import place_of, read_words
+from omma.commands.flags import pick_recipe, place_of, read_words
 from omma.commands.train import RESUME_KEYS, RESUME_SECTIONS, resume, train
 from omma.errors import UsageError
-from omma.runs.folder import RunFolder, runs_root
+from omma.runs.folder import RunFolder, runs_root, split_reference
 from omma.systems import System, get, systems
 from omma.systems.recipes import chain_stages, find_recipe, open_recipe
 
@@ -21,6 +21,9 @@ def train_words(
     recipe: str, words: Sequence[str], *, resume_from: str | None = None, **options: Any
 ) -> RunFolder:
     """`omma train` as typed: flags of the original tools become settings, `--resume RUN` resumes."""
+    name = recipe.partition("/")[0]
+    if name in systems():
+        recipe, words = pick_recipe(recipe, words, get(name))
     if not resume_from and chain_stages(recipe, runs_root(options.get("runs_dir"))):
         return _train_chain(recipe, words, options)
     system = system_of(recipe, options.get("runs_dir"))
@@ -38,6 +41,8 @@ def train_words(
     options["name"], options["runs_dir"] = place_of(
         read.options, options.get("name"), options.get("runs_dir")
     )
+    if source and not Path(source).is_file() and _is_other_stage(source, recipe, read.overrides, options):
+        return train(recipe, read.overrides, **{**options, "init": source})
     if source and not Path(source).is_file():
         return resume(source, read.overrides, runs_dir=options.get("runs_dir"))
     folder = Path(source).parent if source else None
@@ -45,6 +50,23 @@ def train_words(
         print(f"{folder} is a run: it goes on from its last checkpoint")  # noqa: T201
         return resume(str(folder), _changeable(read.overrides))
     return train(recipe, read.overrides, resume_file=source, **options)
+
+
+def _is_other_stage(source: str, recipe: str, overrides: Sequence[str], options: Mapping[str, Any]) -> bool:
+    """Whether RUN is of another stage than the recipe; says so."""
+    root = runs_root(options.get("runs_dir"))
+    opened = open_recipe(recipe, overrides, runs_root=root)
+    key = opened.system.stage_key
+    run = RunFolder.open(split_reference(source)[0], root)
+    if key is None or run.config()["system"]["name"] != opened.system.name:
+        return False
+    found: list[Any] = [opened.config.as_dict(), run.config()]
+    for part in key.split("."):
+        found = [values[part] for values in found]
+    if found[0] == found[1]:
+        return False
+    print(f"{source} has {key}={found[1]}, {recipe} has {found[0]}: its weights only")  # noqa: T201
+    return True
 
 
 def resume_words(run: str, overrides: Sequence[str] = (), *, runs_dir: str | None = None) -> RunFolder:

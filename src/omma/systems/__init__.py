@@ -52,7 +52,7 @@ class Alias:
         key: the config key that it sets; empty for an option of the command, and where nothing is to be set.
         read: turns the flag's value into the key's.
         option: the command's own option that it stands for: "name" (the run's folder), "exp_name" (its name
-            in the folder of the runs), "resume" or "init".
+            in the folder of the runs), "resume", "init" or "recipe" (which of the system's recipes).
         with_it: overrides without which the key does not exist, such as "schedule.name=step".
         switch: the value of a flag that is written without one.
     """
@@ -78,9 +78,9 @@ class System:
         inputs: `build_inputs(config, files) -> (Samples, collate)` for `omma predict --input`.
         sparse_inputs: whether `inputs` also takes `sparse=`, a file of known depth for each file
             (`omma predict --sparse`).
-        convert: module with load_reference, from_reference, to_reference, and settings_of where a file tells
-            its network: the file's content -> `key=value` words, and read_back where a written file needs a check of its
-            own: network, the file's content -> largest difference.
+        convert: module with load_reference, from_reference, to_reference; where a file tells its network,
+            settings_of: the file's content -> `key=value` words; and where a written file needs a check of
+            its own, read_back: network, the file's content -> largest difference.
         training_files: module with write_training_file and read_training_file, the original script's files.
         viz: `draw(predictions) -> (H, W, 3) uint8`, one picture from several runs.
         diagnose: `run(task, data, collate, options) -> Diagnosis` for `omma diagnose`.

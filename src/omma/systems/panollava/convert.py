@@ -144,7 +144,7 @@ def load_reference_part(
 
 
 def from_reference(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
-    """A published state dict under our names, for a network of its settings.
+    """A published state dict, or a model_final.safetensors of ours, under our names.
 
     The colour statistics become those that its training used. Tied embeddings stay once; a head for the
     overlap loss is left out, for here that loss takes the tokens themselves.
@@ -153,6 +153,8 @@ def from_reference(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
         CheckpointError: it has no image tower.
     """
     plain = plain_state(state_dict, *CONTAINERS)
+    if _is_ours(plain):
+        return plain
     weights = _split_tied(our_names(plain))
     if not any(name.startswith(VISION) for name in weights):
         first = ", ".join(list(plain)[:3]) or "none"
@@ -195,8 +197,11 @@ def settings_of(content: Mapping[str, Any]) -> list[str]:
 
     Args:
         content: of the file; tower and language model are taken from its hyper-parameters where it has them.
+            A file of ours tells nothing: the recipe says.
     """
     plain = plain_state(content, *CONTAINERS)
+    if _is_ours(plain):
+        return []
     modern = generation_of(plain) == "head"
     words = [
         f"system.projector.stitch={'stride_views' if modern else 'views'}",
@@ -221,6 +226,10 @@ def settings_of(content: Mapping[str, Any]) -> list[str]:
         if isinstance(told, Mapping) and isinstance(told.get(key), str):
             words.append(f"system.{part}.name={told[key]}")
     return words
+
+
+def _is_ours(plain: Mapping[str, Tensor]) -> bool:
+    return any(name.startswith(VISION) for name in plain)
 
 
 def _linear_layers(mlp: nn.Module) -> int:
