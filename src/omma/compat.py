@@ -121,9 +121,11 @@ def _usage(name: str, program: Program) -> str:
 
 
 def help_text(name: str, program: Program) -> str:
-    """What --help prints."""
-    width = max(map(len, program.flags), default=0)
-    options = [f"  {flag:<{width}}  {kind.help}".rstrip() for flag, kind in program.flags.items()]
+    """What --help prints; of a flag that is known with - and with _ the form that comes first."""
+    shown = {flag.replace("_", "-"): flag for flag in reversed(program.flags)}
+    flags = {flag: kind for flag, kind in program.flags.items() if flag in shown.values()}
+    width = max(map(len, flags), default=0)
+    options = [f"  {flag:<{width}}  {kind.help}".rstrip() for flag, kind in flags.items()]
     return "\n".join([_usage(name, program), "", program.summary, "", *options])
 
 

@@ -56,7 +56,7 @@ def _process_alive(pid: int) -> bool:
 
 
 def _is_log(path: Path) -> bool:
-    """What a shell writes into the folder before the run is made: `... | tee RUN/out.log`, or a .gitignore."""
+    """What may lie in a folder before a run is made there: `... | tee RUN/out.log`, or a .gitignore."""
     return path.is_file() and (path.suffix == ".log" or path.name == ".gitignore")
 
 

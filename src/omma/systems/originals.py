@@ -119,12 +119,12 @@ def config_words(file: Path, values: Mapping[str, Any], readers: Readers, silent
     words: list[str] = []
     unread: list[str] = []
     for name, value in _leaves(values, readers, ""):
+        if isinstance(value, Unreadable) and (name in readers or _below(name, readers)):
+            raise ConfigError(
+                f"{file}, line {value.line}: {name} = {value.text} is not read",
+                "this file is read as data, not run: write the value itself",
+            )
         if name in readers:
-            if isinstance(value, Unreadable):
-                raise ConfigError(
-                    f"{file}, line {value.line}: {name} = {value.text} is not read",
-                    "this file is read as data, not run: write the value itself",
-                )
             words += readers[name](value)
         elif name not in silent:
             _refuse_misspelt(file, name, readers, silent)
@@ -138,11 +138,15 @@ def _leaves(values: Mapping[str, Any], readers: Readers, prefix: str) -> Iterato
     """Names that have a reader, and of the others the topmost that has none below it."""
     for key, value in values.items():
         name = f"{prefix}{key}"
-        below = any(known.startswith(f"{name}.") for known in readers)
-        if name not in readers and below and isinstance(value, dict):
+        if name not in readers and isinstance(value, dict) and _below(name, readers):
             yield from _leaves(value, readers, f"{name}.")
         else:
             yield name, value
+
+
+def _below(name: str, readers: Readers) -> bool:
+    """Whether anything inside a value of that name is read."""
+    return any(known.startswith(f"{name}.") for known in readers)
 
 
 def _refuse_misspelt(file: Path, name: str, readers: Readers, silent: Collection[str]) -> None:

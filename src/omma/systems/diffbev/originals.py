@@ -69,7 +69,8 @@ def _diagnose(typed: Typed) -> Iterator[Command]:
 
 def _open(config: str, checkpoint: str, typed: Typed) -> tuple[str, list[Command]]:
     recipe, _ = read_config(Path(config), start=False)
-    return opened(checkpoint, "diffbev", recipe, data_words(Path(config)), typed.scratch)
+    settings = [*data_words(Path(config)), *typed.settings]
+    return opened(checkpoint, "diffbev", recipe, settings, typed.scratch)
 
 
 PROGRAMS = {

@@ -28,7 +28,8 @@ def _test(typed: Typed) -> Iterator[Command]:
     config, checkpoint = Path(typed.words[0]), typed.words[1]
     recipe, words = read_config(config, start=False)
     network = [word for word in words if word.startswith(("system.", "data.image_size="))]
-    run, before = opened(checkpoint, "sdpose", recipe, [*network, *data_words(config)], typed.scratch)
+    settings = [*network, *data_words(config), *typed.settings]
+    run, before = opened(checkpoint, "sdpose", recipe, settings, typed.scratch)
     yield from before
     yield ["eval", run, *data_words(config), *typed.settings]
     folder = Path(typed.value("--work-dir") or work_dir(config))
