@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from omma.core.caption_meter import Answer
+from omma.engine.task import Prediction
 
 COLUMNS = ("url", "query", "prediction", "references")
 
@@ -40,3 +41,8 @@ def answers_jsonl(answers: Sequence[Answer], stage: str) -> str:
         for index, answer in enumerate(answers)
     ]
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+
+def answer_file(prediction: Prediction) -> Mapping[str, bytes]:
+    """One answer for `omma predict`: token, image_path, query, references and answer as JSON."""
+    return {".json": (json.dumps(prediction.meta, ensure_ascii=False, indent=1) + "\n").encode()}

@@ -15,7 +15,7 @@ from omma.core.meter import MeanMeter, Meter
 from omma.core.view_consistency import consistency
 from omma.engine.task import Batch, Prediction, StepInfo, TakenOver, Task
 from omma.systems.panollava import clip
-from omma.systems.panollava.answers import answers_csv, answers_jsonl
+from omma.systems.panollava.answers import answer_file, answers_csv, answers_jsonl
 from omma.systems.panollava.config import PanoConfig
 from omma.systems.panollava.exports import LANGUAGE_FOLDER, PanoramaWords, write_language
 from omma.systems.panollava.handover import TOKENIZER, check_mark, take_over, tokenizer_mark
@@ -97,10 +97,11 @@ class PanoTask(Task):
             means = self.model.encode(self._normalise(inputs)).float().mean(2)[0]
             arrays["likeness"] = nn.functional.normalize(means, dim=-1).cpu().numpy()
             arrays["likeness"] = arrays["likeness"] @ arrays["likeness"].T
-        else:
-            meta["answer"] = self._answers(inputs)[0]
-            arrays["answer"] = np.array(meta["answer"])
-        return Prediction(arrays, meta, draw)
+            return Prediction(arrays, meta, draw)
+        meta["answer"] = self._answers(inputs)[0]
+        arrays["answer"] = np.array(meta["answer"])
+        said = f"{meta['query']} {meta['answer'] or '(nothing)'}"
+        return Prediction(arrays, meta, draw, maker=answer_file, summary=said)
 
     def describe(self) -> list[str]:
         """Stage, what learns, how many words a panorama has, and the views."""
