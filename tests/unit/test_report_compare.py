@@ -224,6 +224,23 @@ def test_an_interval_of_another_score_is_said_apart(two, tmp_path: Path) -> None
     assert "the IoU pooled over samples and classes differs by +" in verdict["evidence"][0]
 
 
+def test_without_a_score_of_the_best_metric_the_others_have_intervals(tmp_path: Path) -> None:
+    """Two of three metrics have their column; the mean of the third is not the metric."""
+    runs = [fake_run(tmp_path, name, samples=0) for name in ("a", "b")]
+    for run, gain in zip(runs, (0.0, 0.1), strict=True):
+        rows = [{"token": f"{i}", "rouge": 0.1 + i / 100 + gain, "cider": 0.2, "bleu": 0.3} for i in range(9)]
+        write_table(run.eval_dir("val") / "per_sample.csv", rows)
+        metrics = {"mIoU": 0.5, "rouge": 0.14 + gain, "cider": 0.2, "bleu": 0.4}
+        about = {"checkpoint": "best", "samples": 9, "metrics": metrics}
+        write_json_atomic(run.eval_dir("val") / "metrics.json", about)
+    facts = facts_of(*runs)
+    assert [entry["metric"] for entry in facts["intervals"]] == ["rouge", "cider"]
+    evidence = " ".join(verdicts(facts)[0]["evidence"])
+    assert "On 9 samples of val: rouge +0.1000 (95 % interval +0.1000 to +0.1000)" in evidence
+    assert "b is clearly better than a in 1 of 2 of these" in evidence
+    assert "No interval" not in evidence
+
+
 def test_samples_are_paired_by_token(two, tmp_path: Path) -> None:
     run = fake_run(tmp_path, "a")
     file = run.eval_dir("val") / "per_sample.csv"
