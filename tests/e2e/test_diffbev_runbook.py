@@ -1,21 +1,20 @@
 """The runbook of the documentation, word for word but smaller."""
 
 import shlex
-from pathlib import Path
 
 import pytest
 from PIL import Image
 from tests.e2e.diffbev_runs import NARROW, TINY, WORLD, omma
+from tests.e2e.docs_blocks import blocks
 
 pytestmark = pytest.mark.e2e
-RUNBOOK = Path(__file__).parents[2] / "docs" / "nuscenes-runbook.md"
+RUNBOOK = "docs/nuscenes-runbook.md"
 PLOTS = ("mIoU", "Lwce", "Ldepth", "Ldiff", "lr", "loss", "IoU_per_class")
 
 
 def _commands() -> list[list[str]]:
     """The words of each command of the first block."""
-    block = RUNBOOK.read_text(encoding="utf-8").split("```")[1]
-    return [shlex.split(line) for line in block.splitlines() if line]
+    return blocks(RUNBOOK)[0].commands()
 
 
 def _smaller(words: list[str]) -> list[str]:
