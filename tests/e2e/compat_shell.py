@@ -113,3 +113,24 @@ class Shell:
             assert self.python(words[1], *words[2:], *smaller) == 0, line
         else:
             assert self.script([*words, *smaller]) == 0, line
+
+
+def new_shell(system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str = "실험") -> Shell:
+    """A fresh copy, in a folder of that name."""
+    (tmp_path / place).mkdir()
+    return Shell(system, tmp_path / place / system, monkeypatch)
+
+
+def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing a report, or measuring memory, takes longer than any training of these tests."""
+    monkeypatch.setattr("omma.commands.train._finish", lambda *args: None)
+    monkeypatch.setattr("omma.commands.doctor._resources", lambda *args: ())
+
+
+def change(file: Path, *pairs: tuple[str, str]) -> None:
+    """As a user with an editor would."""
+    text = file.read_text(encoding="utf-8")
+    for before, after in pairs:
+        assert before in text, before
+        text = text.replace(before, after)
+    file.write_text(text, encoding="utf-8", newline="\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import shlex
@@ -14,15 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from tests.e2e import compat_guides as guides
-from tests.e2e.compat_shell import COMPAT, Shell
-from tests.e2e.diffbev_runs import NARROW, WORLD, omma
-from tests.e2e.diffbev_runs import TINY as BEV_TINY
+from tests.e2e.compat_shell import COMPAT, Shell, change, new_shell, without_report
+from tests.e2e.diffbev_runs import omma
 from tests.unit import coco_files
 
 from omma.commands.flags import read_words
 from omma.core.coco_eval import NUMBERS
+from omma.errors import UsageError
 from omma.runs.metrics import read_metrics
 from omma.systems import get
 from omma.systems.recipes import open_recipe
@@ -34,7 +32,6 @@ SIMBEV_TINY = [
     "system.grid.x=[-16, 16, 2]", "system.grid.y=[-16, 16, 2]", "data.label_cell_m=0.5",
     "system.pretrained=none", "train.length=3",
 ]  # fmt: skip
-NUSCENES_TINY = [*BEV_TINY, "system.backbone.pretrained=none", "train.precision=32"]
 POSE_TINY = [
     "data.image_size=[64, 48]", "system.dim=24", "system.depth=1", "system.heads=2", "train.workers=0",
     "train.batch_size=2", "train.device=cpu", "schedule.warmup=0",
@@ -54,24 +51,8 @@ PROGRAMS = {
 
 
 @pytest.fixture(autouse=True)
-def _no_report(monkeypatch):
-    """Drawing a report, or measuring memory, takes longer than any of these trainings."""
-    monkeypatch.setattr("omma.commands.train._finish", lambda *args: None)
-    monkeypatch.setattr("omma.commands.doctor._resources", lambda *args: ())
-
-
-def _shell(system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str = "실험") -> Shell:
-    (tmp_path / place).mkdir()
-    return Shell(system, tmp_path / place / system, monkeypatch)
-
-
-def _change(file: Path, *pairs: tuple[str, str]) -> None:
-    """As a user with an editor would."""
-    text = file.read_text(encoding="utf-8")
-    for before, after in pairs:
-        assert before in text, before
-        text = text.replace(before, after)
-    file.write_text(text, encoding="utf-8", newline="\n")
+def _quick(monkeypatch):
+    without_report(monkeypatch)
 
 
 # --- all commands ---
@@ -87,7 +68,7 @@ def test_every_script_is_known():
 
 @pytest.mark.parametrize(("system", "script"), PROGRAMS, ids="/".join)
 def test_help_and_a_misspelt_flag(system, script, tmp_path, monkeypatch, capsys):
-    shell = _shell(system, tmp_path, monkeypatch)
+    shell = new_shell(system, tmp_path, monkeypatch)
     assert shell.python(script, "--help") == 0
     text = capsys.readouterr().out
     name = Path(script).name
@@ -115,7 +96,7 @@ def test_help_and_a_misspelt_flag(system, script, tmp_path, monkeypatch, capsys)
 )
 def test_mistakes_are_one_line_and_exit_with_2(system, script, words, said, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("OMMA_DATA_LSS", raising=False)
-    shell = _shell(system, tmp_path, monkeypatch)
+    shell = new_shell(system, tmp_path, monkeypatch)
     assert shell.python(script, *words.split()) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
@@ -129,7 +110,7 @@ def test_mistakes_are_one_line_and_exit_with_2(system, script, words, said, tmp_
 
 def test_simbev_trains_resumes_and_infers(world, tmp_path, monkeypatch):
     """R18, R21, R22, R30 to R33."""
-    shell = _shell("simbev", tmp_path, monkeypatch, "실험 one")
+    shell = new_shell("simbev", tmp_path, monkeypatch, "실험 one")
     places = {"/path/to/simbev/dataset": world, "/path/to/simbev": world}
     for text in guides.SIMBEV_TRAIN:
         shell.block(text, places, [*SIMBEV_TINY, "log.tensorboard=false"])
@@ -145,6 +126,12 @@ def test_simbev_trains_resumes_and_infers(world, tmp_path, monkeypatch):
     assert [row["step"] for row in rows if row["phase"] == "val"] == [3, 4]
     assert torch.load(runs / "simbev" / "model_final.pt")["counter"] == 4
     assert _infer(shell, monkeypatch) == (1, 1, 16, 16)
+    (runs / "old").mkdir()
+    shutil.copyfile(runs / "simbev" / "model_000003.pt", runs / "old" / "model_000003.pt")
+    words = ["--dataroot", world, "--resume", "runs/old/model_000003.pt", "--logdir", "runs/old"]
+    small = [word for word in SIMBEV_TINY if not word.startswith("train.length")]
+    assert shell.python("train_simbev.py", *words, *small, "train.length=4") == 0
+    assert {"model_000003.pt", "model_000004.pt"} <= {file.name for file in (runs / "old").iterdir()}
 
 
 def _infer(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> tuple[int, ...]:
@@ -164,8 +151,8 @@ def _infer(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> tuple[int, ...]:
 @pytest.mark.parametrize("text", guides.SIMBEV_SCRIPTS)
 def test_simbev_scripts(text, world, tmp_path, monkeypatch):
     """R4 and R5: the path is written into the file, as the guide has it."""
-    shell = _shell("simbev", tmp_path, monkeypatch, "실험 one")
-    _change(shell.folder / text.split()[1], ("/path/to/simbev/dataset", str(world)))
+    shell = new_shell("simbev", tmp_path, monkeypatch, "실험 one")
+    change(shell.folder / text.split()[1], ("/path/to/simbev/dataset", str(world)))
     shell.block(text, {}, SIMBEV_TINY)
     (run,) = (shell.folder / "runs").iterdir()
     small = "small" in text
@@ -184,100 +171,6 @@ def test_simbev_options_are_understood():
         open_recipe("lss/base", overrides)
 
 
-# --- diffbev ---
-
-
-@pytest.fixture(scope="module")
-def nuscenes(tmp_path_factory) -> Path:
-    """The runbook's folder: tables and LiDAR, and images and labels in img_dir and ann_bev_dir."""
-    folder = tmp_path_factory.mktemp("data")
-    source, root = folder / "world", folder / "nuScenes"
-    assert omma("world", "nuscenes", "--out", source, *WORLD) == 0
-    assert omma("prepare", "nuscenes-bev-labels", f"root={source}", "workers=1") == 0
-    small = [f"root={source}", f"out={root}", "height=64", "width=96", "workers=1"]
-    assert omma("prepare", "nuscenes-resize", *small) == 0
-    for part in ("samples", "v1.0-trainval"):
-        shutil.copytree(source / part, root / part)
-    return root
-
-
-def test_the_runbook(nuscenes, tmp_path, monkeypatch, capsys):
-    shell = _shell("diffbev", tmp_path, monkeypatch)
-    data = shell.folder / "configs" / "_base_" / "datasets" / "nuscene.py"
-    _change(data, ('data_root = ""', f"data_root = '{nuscenes.as_posix()}'"))
-    places = {guides.DIFFBEV: shell.folder, guides.NUSCENES: nuscenes}
-    places |= {"max_iters=300": "max_iters=3", "interval=100": "interval=1"}
-    for text in guides.RUNBOOK_SMOKE:
-        shell.block(text, places, NUSCENES_TINY)
-    _check_smoke(shell.folder / "runs" / "baseline_smoke")
-    for text in guides.RUNBOOK_DEPTH:
-        shell.block(text, {"--height 600 --width 800": "--height 64 --width 96", **places}, ["workers=1"])
-    assert len(list((nuscenes / "ann_bev_dir" / "train_depth").glob("*.npz"))) == 2  # of the front camera
-    capsys.readouterr()
-    shell.block(guides.RUNBOOK_CHECK, places, [*NUSCENES_TINY, NARROW])
-    said = capsys.readouterr().out
-    assert "gt_depth [1, 1, 64, 96]" in said
-    assert float(re.search(r"gt_depth_mask valid_ratio (0\.\d{6})", said)[1]) > 0
-    short = [*NUSCENES_TINY, "train.length=2", "log.every=1"]
-    for text in guides.RUNBOOK_BASELINE:
-        shell.block(text, places, short)
-    for text in guides.RUNBOOK_DIFFBEV:
-        shell.block(text, places, [*short, NARROW])
-    places |= {"0 10 20 30 40 50": "0 1 2 3 4 5"}
-    for text in guides.RUNBOOK_RESULTS:
-        shell.block(text, places)
-    _check_runbook(shell.folder)
-
-
-def _check_smoke(run: Path) -> None:
-    """R4, R5 and the guide's step 2.5."""
-    assert {"iter_1.pth", "iter_2.pth", "iter_3.pth", "latest.pth", "smoke_test.log"} <= {
-        file.name for file in run.iterdir()
-    }
-    assert (run / "metrics.csv").read_text(encoding="utf-8").splitlines()[-1].startswith("3,")
-
-
-def _check_runbook(folder: Path) -> None:
-    """The guide's final list."""
-    for name in ("baseline", "diffbev_default"):
-        run = folder / "runs" / name
-        assert len(list(run.glob("train_*.log"))) == 1
-        state = torch.load(run / "best_mIoU.pth", weights_only=True)
-        assert {"meta", "state_dict"} <= set(state)
-        assert (run / "latest.pth").is_file()
-        with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
-            columns = set(next(csv.reader(file)))
-        terms = {"Lwce"} if name == "baseline" else {"Lwce", "Ldepth", "Ldiff"}
-        assert {"step", "phase", "loss", "lr", "mIoU"} | terms <= columns
-    plots = {
-        file.stem.removesuffix("_comparison") for file in (folder / "reports/comparison/plots").iterdir()
-    }
-    assert plots == {"mIoU", "Lwce", "Ldepth", "Ldiff", "lr", "loss", "IoU_per_class"}
-    summary = (folder / "reports/comparison/summary.md").read_text(encoding="utf-8")
-    assert "Baseline" in summary
-    assert "DiffBEV" in summary
-    pictures = sorted((folder / "runs/vis_comparison/vis").glob("*.png"))
-    assert [picture.name for picture in pictures] == [f"sample_{index:04d}.png" for index in range(6)]
-    assert Image.open(pictures[0]).size[0] > 1000
-    assert (folder / "runs/diagnose/summary.txt").stat().st_size > 1000
-    assert len(list((folder / "runs/diagnose").glob("*_pred_overlay.png"))) == 6
-
-
-def test_a_checkpoint_of_no_run_is_drawn_too(nuscenes, tmp_path, monkeypatch):
-    """A file of the original, which is in no run folder."""
-    shell = _shell("diffbev", tmp_path, monkeypatch)
-    words = [f"data.root={nuscenes}", *NUSCENES_TINY, "train.length=1"]
-    config = "configs/baseline/lss_swin_nuscenes.py"
-    assert shell.python("tools/train.py", config, *words) == 0
-    assert (shell.folder / "work_dirs" / "lss_swin_nuscenes" / "latest.pth").is_file()
-    elsewhere = shell.folder / "other file.pth"
-    shutil.copyfile(shell.folder / "work_dirs" / "lss_swin_nuscenes" / "latest.pth", elsewhere)
-    settings = [word for word in words if word.startswith(("data.", "system."))]
-    words = [config, elsewhere.name, "--indices", 1, "--work-dir", "out", "--device", "cpu", *settings]
-    assert shell.python("tools/vis_nuscenes_bev.py", *words) == 0
-    assert (shell.folder / "out" / "vis" / "sample_0001.png").is_file()
-
-
 # --- g2_monodepth ---
 
 
@@ -293,11 +186,11 @@ def rooms(tmp_path_factory) -> Path:
 
 def test_depth_training_of_the_guide(rooms, tmp_path, monkeypatch):
     """R1, R19, R20, R25."""
-    shell = _shell("g2_monodepth", tmp_path, monkeypatch, "실험 one")
+    shell = new_shell("g2_monodepth", tmp_path, monkeypatch, "실험 one")
     changes = {"/path/to/nyu_v2": rooms.as_posix(), "(480, 640)": "(32, 48)", "layers = 7": "layers = 4"}
     changes |= {"features = 64": "features = 8", "batch_size = 8": "batch_size = 2"}
     changes |= {"epochs = 100": "epochs = 6", "num_workers = 4": "num_workers = 0"}
-    _change(shell.folder / "config.py", *changes.items())
+    change(shell.folder / "config.py", *changes.items())
     few = ["data.val_image_size=[32, 48]", "validate.batch_size=2", "train.device=cpu"]
     assert shell.python("train.py", *few, "log.tensorboard=false") == 0
     run = shell.folder / "checkpoints"
@@ -323,10 +216,12 @@ def _use_depth_names(shell: Shell, checkpoint: Path) -> dict:
 
 
 def test_a_misspelt_setting_of_the_config_is_found(tmp_path, monkeypatch, capsys):
-    shell = _shell("g2_monodepth", tmp_path, monkeypatch)
-    _change(shell.folder / "config.py", ("lr_gamma = 0.5", "lr_gama = 0.5"))
+    shell = new_shell("g2_monodepth", tmp_path, monkeypatch)
+    change(shell.folder / "config.py", ("lr_gamma = 0.5", "lr_gama = 0.5"))
     assert shell.python("train.py") == 2
     assert "Config.lr_gama: no such setting; did you mean lr_gamma" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="lr_gama"):
+        shell.execute(f"{guides.DEPTH_NAMES}\nTrainer(0, 1, Config()).train()", {})
 
 
 # --- sdpose ---
@@ -334,11 +229,11 @@ def test_a_misspelt_setting_of_the_config_is_found(tmp_path, monkeypatch, capsys
 
 def _pose_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
     """The guide's config with five people to train on, two epochs long."""
-    shell = _shell("sdpose", tmp_path, monkeypatch)
+    shell = new_shell("sdpose", tmp_path, monkeypatch)
     people = coco_files.write_set(tmp_path / "coco")
     changes = {"/dockerdata/coco/": f"{people.as_posix()}/", "total_epochs = 300": "total_epochs = 2"}
     changes |= {"interval=10": "interval=1", "step=[200, 260]": "step=[1]", "interval=50": "interval=1"}
-    _change(shell.folder / guides.POSE_CONFIG, *changes.items())
+    change(shell.folder / guides.POSE_CONFIG, *changes.items())
     return shell
 
 
@@ -351,7 +246,7 @@ def test_pose_training_resume_and_evaluation(tmp_path, monkeypatch, capsys):
     files = {file.name for file in run.glob("*.pth")}
     best = next(name for name in files if name.startswith("best_AP_epoch_"))
     assert files == {"epoch_1.pth", "epoch_2.pth", "latest.pth", best}
-    _change(shell.folder / guides.POSE_CONFIG, ("total_epochs = 2", "total_epochs = 3"))
+    change(shell.folder / guides.POSE_CONFIG, ("total_epochs = 2", "total_epochs = 3"))
     shell.block(guides.POSE_RESUME, {}, POSE_TINY)
     assert torch.load(run / "latest.pth")["meta"]["epoch"] == 3
     best = next(run.glob("best_AP_epoch_*.pth")).name
@@ -374,7 +269,7 @@ def test_pose_training_in_two_processes(tmp_path, monkeypatch):
 
 
 def test_pose_launcher_hands_over_the_number_of_gpus(tmp_path, monkeypatch):
-    shell = _shell("sdpose", tmp_path, monkeypatch)
+    shell = new_shell("sdpose", tmp_path, monkeypatch)
     assert shell.bash(f"{guides.POSE_DIST} --seed 3 data.root='a b'").returncode == 0
     words = shell.recorded.read_text(encoding="utf-8").splitlines()
     assert words == ["./tools/train.py", guides.POSE_CONFIG, "--gpus", "8", "--seed", "3", "data.root=a b"]

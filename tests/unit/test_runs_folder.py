@@ -4,6 +4,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,8 +21,8 @@ CONFIG = {
 COMMAND = ["omma", "train", "lss/demo", "data.root=/data/sim bev"]
 
 
-def create(root: Path, name: str = "run", *, overwrite: bool = False) -> RunFolder:
-    return RunFolder.create(root, name, config=CONFIG, command=COMMAND, overwrite=overwrite)
+def create(root: Path, name: str = "run", **options: Any) -> RunFolder:
+    return RunFolder.create(root, name, config=CONFIG, command=COMMAND, **options)
 
 
 def test_config_comes_back_equal_and_reads_as_a_recipe(tmp_path: Path) -> None:
@@ -83,6 +84,27 @@ def test_names_that_only_begin_like_a_device_are_fine(tmp_path: Path, name: str)
 def test_a_name_too_long_for_the_disk_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be made"):
         create(tmp_path, "이" * 200)
+
+
+def test_a_folder_with_a_log_only_is_free(tmp_path: Path) -> None:
+    """`omma train ... | tee RUN/out.log` opens its file before the run is made."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "train_1.log").touch()
+    assert create(tmp_path, "a").is_run()
+    with pytest.raises(UsageError):
+        create(tmp_path, "a")
+
+
+def test_another_programs_training_goes_on_in_its_folder(tmp_path: Path) -> None:
+    file = tmp_path / "a" / "model_000500.pt"
+    file.parent.mkdir()
+    file.touch()
+    with pytest.raises(UsageError):
+        create(tmp_path, "a", continues=tmp_path / "b" / "model_000500.pt")
+    assert create(tmp_path, "a", continues=file).is_run()
+    assert file.is_file()
+    with pytest.raises(UsageError):
+        create(tmp_path, "a", continues=file)
 
 
 def test_a_used_folder_is_refused_with_both_ways_on(tmp_path: Path) -> None:

@@ -264,7 +264,12 @@ def _new_run(recipe: Recipe, root: Path, name: str, start: Start, *, overwrite: 
 
     build_training_data(recipe, start.overfit)
     run = RunFolder.create(
-        root, name, config=recipe.config.as_dict(), command=["omma", *sys.argv[1:]], overwrite=overwrite
+        root,
+        name,
+        config=recipe.config.as_dict(),
+        command=["omma", *sys.argv[1:]],
+        overwrite=overwrite,
+        continues=Path(start.resume_file) if start.resume_file else None,
     )
     write_provenance(run)
     run.set_status("created", start=vars(start), recipe=recipe.name, launch=_launch_id())

@@ -87,6 +87,7 @@ class RunFolder:
         config: dict[str, Any],
         command: Sequence[str],
         overwrite: bool = False,
+        continues: Path | None = None,
     ) -> RunFolder:
         """Make `root/name` with config.yaml, command.txt and status.json.
 
@@ -96,6 +97,7 @@ class RunFolder:
             config: the resolved config; config.yaml is a recipe that trains the same again.
             command: the command line as typed, word by word.
             overwrite: move an earlier run of this name to `<name>.old-<timestamp>`; nothing is deleted.
+            continues: training file of another program; if it lies in the folder, that becomes the run's.
 
         Raises:
             UsageError: for an illegal name, a used folder without `overwrite`, or a run that is training now.
@@ -104,7 +106,7 @@ class RunFolder:
         run = cls(root / name)
         try:
             used = run.path.exists() and (not run.path.is_dir() or not all(map(_is_log, run.path.iterdir())))
-            if used:
+            if used and (run.is_run() or not run._holds(continues)):
                 run._make_way(overwrite=overwrite)
             run.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -118,6 +120,9 @@ class RunFolder:
         write_text_atomic(run.path / "command.txt", _command_text(command))
         run.set_status("created", created=_now().isoformat(timespec="seconds"))
         return run
+
+    def _holds(self, file: Path | None) -> bool:
+        return file is not None and file.resolve().parent == self.path.resolve()
 
     def _make_way(self, *, overwrite: bool) -> None:
         if not overwrite:
