@@ -76,7 +76,9 @@ def new_axes(title: str, x_label: str, y_label: str, size: tuple[float, float]) 
 
 def fix_layout(figure: Figure) -> None:
     """Arrange the parts once, instead of at each saving."""
-    figure.draw_without_rendering()
+    engine = figure.get_layout_engine()
+    assert engine is not None, "figures are made by new_axes"
+    engine.execute(figure)
     figure.set_layout_engine("none")
 
 
