@@ -22,7 +22,7 @@ DATA = {
 # what other recipes need beyond the settings of the small one
 _MORE = {
     "lss": ("system.backbone=regnetx_002", "system.pretrained=none", "data.label_cell_m=0.5"),
-    "diffbev": ("system.backbone.pretrained=none",),
+    "diffbev": ("system.backbone.pretrained=none", "system.grid.depth=[1, 53, 4]"),
     "panollava": ("system.vision.name=random", "system.language.name=random"),
 }
 

@@ -124,8 +124,9 @@ class _Runner:
         smaller = self._smaller(words)
         key = tuple(_without_name(smaller))
         name = smaller[smaller.index("--name") + 1] if "--name" in smaller else None
-        if words[0] == "train" and name and key in self.trained:
-            shutil.copytree(self.trained[key], Path("runs") / name)
+        if words[0] == "train" and key in self.trained:
+            if name:
+                shutil.copytree(self.trained[key], Path("runs") / name)
             return
         with contextlib.redirect_stdout(output):
             assert _run(smaller, debug=True) == 0, words
