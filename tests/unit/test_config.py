@@ -7,6 +7,7 @@ import string
 import pytest
 import yaml
 
+from omma.commands.recipes import copy_recipe
 from omma.config.base import Period, RunConfig
 from omma.config.explain import all_keys, nearest
 from omma.config.load import hash_config
@@ -187,6 +188,17 @@ def test_a_recipe_that_extends_itself_is_refused(tmp_path):
     two.write_text("extends: one.yaml\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="extends itself"):
         open_recipe(str(one))
+
+
+def test_a_chain_where_one_training_is_meant_names_its_stages(tmp_path):
+    with pytest.raises(ConfigError, match=r"chain of trainings\n.*panollava/resampler, panollava/finetune"):
+        open_recipe("panollava/all")
+    copy_recipe("panollava/all", tmp_path / "mine.yaml")  # an `extends:` would be no chain
+    assert [stage.name for stage in chain_stages(str(tmp_path / "mine.yaml"))] == [
+        "vision",
+        "resampler",
+        "finetune",
+    ]
 
 
 def test_unknown_recipe_names_the_nearest():

@@ -74,6 +74,9 @@ def copy_recipe(recipe: str, file: Path) -> str:
         raise UsageError(f"{file} exists already", "choose another name")
     parent = name if "/" in name else source.resolve().as_posix()
     file.parent.mkdir(parents=True, exist_ok=True)
+    if chain_stages(recipe):
+        file.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+        return f"wrote {file}\nnext: edit its stages, then `omma train {file.as_posix()}`"
     file.write_text(
         f"# My own recipe.   omma train {file.as_posix()}\n"
         f"# Only what differs from {parent} stands here; `omma show {file.as_posix()}` prints the whole.\n"

@@ -180,6 +180,10 @@ def _system_name(layers: Sequence[Layer], file: Path) -> str:
         section = layer.values.get("system")
         if isinstance(section, dict) and "name" in section:
             return str(section["name"])
+    chain = next((layer.values["chain"] for layer in layers if "chain" in layer.values), None)
+    if chain is not None:
+        stages = [str(stage.get("recipe")) for stage in chain if isinstance(stage, dict)]
+        raise ConfigError(f"{file}: is a chain of trainings", f"give a stage's recipe: {', '.join(stages)}")
     raise ConfigError(f"{file}: system.name is missing", "start the file with `extends: SYSTEM/RECIPE`")
 
 

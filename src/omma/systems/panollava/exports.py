@@ -50,7 +50,9 @@ def write_language(language: LanguageModel, tokenizer: PreTrainedTokenizerBase, 
         largest difference of logits between the model and the folder read back.
     """
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     plain = copy.deepcopy(language.lm).cpu().eval()
     merge_adapters(plain)
     plain.save_pretrained(folder)
