@@ -21,8 +21,9 @@ from omma.errors import DataError, Finding, UsageError
 from omma.systems.panollava import checks, data
 from omma.systems.panollava.answers import answers_csv, answers_jsonl
 from omma.systems.panollava.config import PanoConfig, PanoData
-from omma.systems.panollava.samples import Collate, PanoSamples, directed, read_panorama
+from omma.systems.panollava.samples import Collate, PanoSamples, read_panorama
 from omma.systems.panollava.text import Example
+from omma.systems.panollava.turns import directed
 
 REAL = Path(__file__).parents[3] / "shared" / "realdata" / "pano"
 SIZE = (16, 32)

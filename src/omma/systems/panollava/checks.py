@@ -14,7 +14,8 @@ from omma.core import ptb
 from omma.data.formats.quic360 import Question, Table, grouped_questions, pictures, single_questions
 from omma.data.io import image_size, read_bytes, read_image
 from omma.errors import DataError, Finding
-from omma.systems.panollava.samples import Talk, check_aspect, directed
+from omma.systems.panollava.samples import Talk, check_aspect
+from omma.systems.panollava.turns import directed
 
 Picture = NDArray[np.uint8]
 

@@ -213,6 +213,11 @@ class PanoData(DataSection):
     )
     views: ViewsSection = ViewsSection()
     random_yaw: bool = Field(True, description="turn each panorama by a random angle in training")
+    direction_words: Annotated[list[str], Field(min_length=4, max_length=4)] | None = Field(
+        None,
+        description="what ahead, right, behind and left are called: with random_yaw, panoramas of questions "
+        "in these words turn by quarters, and the words with them; others that speak of directions stay",
+    )
     bad_images: Fraction = Field(
         0.01, description="largest share of unreadable images that training tolerates"
     )

@@ -39,8 +39,9 @@ from omma.systems.panollava.likelihood import (
     text_batch,
     write_answers,
 )
-from omma.systems.panollava.samples import PanoSamples, directed
+from omma.systems.panollava.samples import PanoSamples
 from omma.systems.panollava.task import PanoTask
+from omma.systems.panollava.turns import directed
 from omma.systems.panollava.views import view_layout
 from omma.viz.curves import save_figure
 from omma.viz.image import Image, save_png

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,13 +16,13 @@ from omma.data.io import read_image_reduced
 from omma.errors import DataError
 from omma.systems.panollava.config import PanoData, ViewsSection
 from omma.systems.panollava.text import IGNORED, Example, collate_text
+from omma.systems.panollava.turns import QuarterTurns, directed
 from omma.systems.panollava.views import ViewCutter
 
 Picture = NDArray[np.uint8]
 
 ASPECT = 2.0
 ASPECT_TOLERANCE = 0.02  # of the aspect
-_DIRECTED = re.compile(r"\b(left|right|front|behind|ahead|back|forwards?|backwards?|before)\b", re.IGNORECASE)
 _TRIES = 50
 
 
@@ -71,6 +70,7 @@ class PanoSamples(Samples):
         self.questions, self.data, self.talk, self.augment = list(questions), data, talk, augment
         self.tables = list(tables)
         self.cutter = ViewCutter(data.views)
+        self.turns = None if data.direction_words is None else QuarterTurns(data.direction_words)
         self.images = sorted({question.image for question in questions})
         self._number = {image: number for number, image in enumerate(self.images)}
         # in shared memory, so that worker processes and the main process see the same
@@ -122,8 +122,7 @@ class PanoSamples(Samples):
             ) from None
 
     def _sample(self, question: Question, panorama: Picture, turn_deg: float) -> Sample:
-        turns = self.augment and self.data.random_yaw and not directed(question)
-        yaw_deg = turn_deg if turns else 0.0
+        yaw_deg, question = self._turned(question, turn_deg)
         views = self.cutter(panorama, turn_deg=yaw_deg)
         sample: Sample = {
             "views": torch.from_numpy(np.ascontiguousarray(views.transpose(0, 3, 1, 2))),
@@ -137,16 +136,22 @@ class PanoSamples(Samples):
             sample["example"] = self._example(self.talk, question)
         return sample
 
+    def _turned(self, question: Question, turn_deg: float) -> tuple[float, Question]:
+        """How far the panorama is turned in training, and the question that is true of it then."""
+        if not (self.augment and self.data.random_yaw):
+            return 0.0, question
+        if not directed(question):
+            return turn_deg, question
+        if self.turns is None or not self.turns.fits(question):
+            return 0.0, question
+        quarters = round(turn_deg / 90)
+        return 90.0 * quarters, self.turns(question, quarters)
+
     def _example(self, talk: Talk, question: Question) -> Example:
         if question.references:
             return talk.encode(question.query, question.references[0])
         prompt = talk.prompt(question.query)
         return Example(prompt, [IGNORED] * len(prompt), prompt, 0)
-
-
-def directed(question: Question) -> bool:
-    """Whether question or answers speak of a direction, so that turning the panorama makes them untrue."""
-    return any(_DIRECTED.search(text) for text in (question.query, *question.references))
 
 
 def read_panorama(image: Path, views: ViewsSection) -> Picture:

@@ -25,8 +25,9 @@ from omma.errors import DataError, UsageError
 from omma.systems.panollava.attribution import draw_attribution
 from omma.systems.panollava.config import PanoConfig
 from omma.systems.panollava.likelihood import answer_losses, encode_views, grey_tokens, write_answers
-from omma.systems.panollava.samples import PanoSamples, directed, read_panorama
+from omma.systems.panollava.samples import PanoSamples, read_panorama
 from omma.systems.panollava.task import PanoTask
+from omma.systems.panollava.turns import directed
 from omma.systems.panollava.views import view_layout
 from omma.viz.image import Image
 
