@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from tests.e2e.docs_blocks import PAGES, ROOT, Block, blocks
 from tests.e2e.docs_world import DATA, Stock, tiny, write_detections, write_files
+from typer.main import get_command
 
 import omma
-from omma.cli import _run
+from omma.cli import _run, app
 from omma.config.yaml import parse_yaml
 from omma.doctor import environment
 from omma.systems import systems
-from omma.systems.recipes import chain_stages, open_recipe
+from omma.systems.recipes import chain_stages, find_recipe, open_recipe
 
 pytestmark = pytest.mark.e2e
 # page -> finished runs that it speaks of without making them: name -> system
@@ -114,6 +115,7 @@ class _Runner:
 
     def _omma(self, words: list[str]) -> None:
         if words[0] == "world":
+            assert {word for word in words if word.startswith("--")} <= _options("world")
             shutil.copytree(self.stock.world(words[1]), words[words.index("--out") + 1])
             return
         output = io.StringIO()
@@ -173,6 +175,11 @@ class _Runner:
         return word
 
 
+def _options(verb: str) -> set[str]:
+    """The options of a verb."""
+    return {option for parameter in get_command(app).commands[verb].params for option in parameter.opts}
+
+
 def _without(words: list[str], option: str) -> list[str]:
     """The words without an option and its value."""
     if option not in words:
@@ -206,6 +213,19 @@ def test_the_python_of_the_documentation_runs(stock, tmp_path, monkeypatch):
 def test_only_listed_blocks_are_not_run():
     found = {page: [block.reason for block in blocks(page) if block.reason] for page in PAGES}
     assert {page: reasons for page, reasons in found.items() if reasons} == NOT_RUN
+
+
+def test_commands_that_are_not_run_name_verbs_and_recipes_that_are_there():
+    for page in PAGES:
+        for block in blocks(page):
+            for words in block.commands() if block.reason else ():
+                if words[0] != "omma":
+                    continue
+                assert words[1] in get_command(app).commands, words
+                if words[1] in SETTINGS and len(words) > 2:
+                    assert find_recipe(words[2])
+    for test in ELSEWHERE.values():
+        assert (ROOT / "tests" / "e2e" / test).is_file()
 
 
 def test_no_command_stands_in_a_block_that_no_test_reads():
