@@ -3,11 +3,11 @@
     python benchmarks/overhead.py [--step-ms 100] [--steps 40] [--repeats 5] [--json FILE]
 
 A step of a small network that is made to last `--step-ms` by waiting, not by computing, so that a busy
-machine does not hide what the loop costs. Plain: the loop that anyone would write over a DataLoader. Ours: `fit` with
-seeding of every step, clipping, finite checks, logging every 10 steps to metrics.csv and the console's log,
-heartbeats and the position for an exact resume. Both take batches of the same size and the same optimiser; the time
-to set up and to save is not part of a step. The loop's own cost is processor time a step, which does not depend
-on the step's length: at 100 ms a step 2 ms are 2 %.
+machine does not hide what the loop costs. Plain: the loop that anyone would write over a DataLoader. Ours:
+`fit` with seeding of every step, clipping, finite checks, logging every 10 steps to metrics.csv and log.txt,
+heartbeats and the position for an exact resume. Both take batches of the same size and the same optimiser;
+the time to set up and to save is not part of a step. The loop's own cost is processor time a step, which does
+not depend on the step's length: at 100 ms a step 2 ms are 2 %.
 """
 
 from __future__ import annotations

@@ -48,14 +48,14 @@ def _python() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    broken = []
-    for name in _REQUIRED:
-        # a broken binary can end the interpreter, so each import runs in a process of its own
-        done = subprocess.run(
-            [sys.executable, "-c", f"import {name}"], capture_output=True, text=True, check=False
+    # one process for all takes a tenth of the time; only where it fails each is asked in one of its own
+    failed = _import_failure(", ".join(_REQUIRED)) is not None
+    found = [(name, _import_failure(name)) for name in _REQUIRED] if failed else []
+    broken = [(name, reason) for name, reason in found if reason is not None]
+    if failed and not broken:
+        yield Finding(
+            "warning", "the packages import one by one, not together", fix="run `omma doctor` again"
         )
-        if done.returncode:
-            broken.append((name, (done.stderr.strip().splitlines() or ["the interpreter crashed"])[-1]))
     for name, reason in broken:
         yield Finding(
             "error",
@@ -63,13 +63,23 @@ def _packages() -> Iterator[Finding]:
             reason,
             f"reinstall it: pip install --force-reinstall {name}",
         )
-    if not broken:
+    if not failed:
         yield Finding(
             "ok", "all required packages import", ", ".join(f"{n} {_version(n)}" for n in ("torch", "timm"))
         )
     for name, (use, fix) in _OPTIONAL.items():
         if importlib.util.find_spec(name) is None:
             yield Finding("info", f"{name} is not installed", f"needed for {use}", fix)
+
+
+def _import_failure(names: str) -> str | None:
+    """Why an import fails; None if it works. In a process of its own, as a broken binary can end one."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {names}"], capture_output=True, text=True, check=False
+    )
+    if done.returncode == 0:
+        return None
+    return (done.stderr.strip().splitlines() or ["the interpreter crashed"])[-1]
 
 
 def _version(name: str) -> str:
