@@ -29,6 +29,7 @@ from omma.systems.sdpose.keys import is_hrnet, our_name, reference_name
 from omma.systems.sdpose.model import SDPose, TokenHead, build_model
 from omma.systems.sdpose.positions import sine_table
 from omma.systems.sdpose.pretrained import load_imagenet
+from omma.systems.sdpose.readout import patch_blobs
 from omma.systems.sdpose.stemnet import StemNet
 
 KEYS = Path(__file__).parents[1] / "parity" / "sdpose"
@@ -128,6 +129,23 @@ class TestNetwork:
         assert dict(model.named_parameters())["head.positions"].shape == (1, 17 + 16, 48)
         model(image()).sum().backward()
         assert model.head.positions.grad.any()
+
+    @torch.no_grad()
+    def test_tokens_that_start_as_readers_of_places(self) -> None:
+        """A token that holds the position of a patch draws its blob there."""
+        head = small(init="readout", position="learnable").head
+        drawn = head.output(head.positions[0, head.num_keypoints :])
+        torch.testing.assert_close(drawn, patch_blobs(head.grid, head.patch, 2.0), atol=0.05, rtol=0)
+        at = drawn[6].argmax().item()  # second row and third column of patches of 4 x 3 cells
+        assert (at // 12 // 4, at % 12 // 3) == (1, 2)
+
+    def test_readers_of_places_leave_the_weights_of_hrnet(self) -> None:
+        backbone = {"name": "hrnet_w32", "pretrained": "none"}
+        weights = [
+            small(backbone=backbone, init=init).backbone.stem.conv1.weight
+            for init in ("published", "readout")
+        ]
+        assert torch.equal(*weights)
 
     def test_image_of_another_size(self) -> None:
         with pytest.raises(ConfigError, match="the image is 32 x 48, the network was built for 64 x 48"):

@@ -16,7 +16,7 @@ from omma.world.assets.people import FOREARM, SHIN, THIGH, UPPER_ARM, person, ra
 from omma.world.assets.postures import STANDING, sitting_joints, standing_joints
 from omma.world.build import build
 from omma.world.cast import Caster, accelerate
-from omma.world.crowd import ABSENT, HIDDEN, SEEN, CrowdCapture, build_place, joint_flags
+from omma.world.crowd import ABSENT, HIDDEN, SEEN, CrowdCapture, SoloCapture, build_place, joint_flags
 from omma.world.handheld import looking
 from omma.world.mesh import box, place
 from omma.world.rooms import Lamp, Room, build_room
@@ -270,3 +270,22 @@ def test_the_packages_own_reader_takes_it(folder):
     assert len(found.names) == 3
     assert found.truth.labelled.any()
     assert np.isfinite(found.truth.areas).all()
+
+
+def test_photos_of_one_person_show_all_of_them(captures):
+    for capture in captures:
+        alone = SoloCapture(capture.scene, 3, "train", capture.frame, capture.time_s, (96, 72))
+        (person,) = (who for who in alone.portraits if who.instance >= FIRST_GUEST)
+        assert (person.flags != ABSENT).all()
+        border = np.ones_like(person.mask)
+        border[1:-1, 1:-1] = False
+        assert not (person.mask & border).any()
+
+
+def test_in_photos_of_one_person_small_people_have_no_joints(tmp_path):
+    size = (96, 72)
+    build("coco-solo", tmp_path / "solo", scenes=3, val_scenes=1, frames=2, seed=3, image_size=size)
+    records = _content(tmp_path / "solo", "train")["annotations"]
+    for record in records:
+        assert record["num_keypoints"] == 0 or record["area"] >= 0.03 * size[0] * size[1]
+    assert sum(record["num_keypoints"] > 0 for record in records) >= 4  # of six photos

@@ -44,6 +44,7 @@ FORMATS = {
     "rgbd-kitti": "omma.world.writers.rgbd_kitti",
     "rgbd-dirs": "omma.world.writers.rgbd_dirs",
     "coco": "omma.world.writers.coco",
+    "coco-solo": "omma.world.writers.coco_solo",
     "quic360": "omma.world.writers.quic360",
 }
 _FRAMES_PER_UNIT = 8

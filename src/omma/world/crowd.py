@@ -1,12 +1,14 @@
 """Photos of people: a group in a room or a street, who of them is seen, and which of their joints.
 
-Every photo has people, postures, camera and hindrances of its own; those of a scene share their place.
+Every photo has people, postures, camera and hindrances of its own; those of a scene share their place. Of one
+person alone there are simpler photos: near, whole, and with nothing put in the way.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +35,9 @@ _STOOL_M = 0.46
 _SITTING = 0.12
 _THINGS = 0.3  # share of the photos with something in the way
 _FAR_GROUPS = 0.15  # share of the photos in streets
+_SHARES = (0.28, 1.15)  # of the photo's height, a person's
+_ALONE_SHARES = (0.5, 0.95)
+_ALONE_TRIES = 12
 # how far under the skin joints may lie, shares of the body height: nose, eyes, ears, shoulders, elbows, ...
 _DEPTH = np.array([0.03, 0.03, 0.05, 0.09, 0.06, 0.05, 0.11, 0.07, 0.06])[(np.arange(17) + 1) // 2]
 
@@ -81,6 +86,7 @@ class CrowdCapture:
     frame: int
     time_s: float
     image_size: tuple[int, int]
+    labelled_share: ClassVar[float] = 0.006  # people who cover less of the photo have no joints
 
     @cached_property
     def stage(self) -> Stage:
@@ -110,6 +116,17 @@ class CrowdCapture:
 
     def _rng(self, stream: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, self.scene.number, self.frame, 61, stream])
+
+
+@dataclass(frozen=True)
+class SoloCapture(CrowdCapture):
+    """A photo of one person; arguments as of `CrowdCapture`. Passers-by of a street stay without joints."""
+
+    labelled_share: ClassVar[float] = 0.03
+
+    @cached_property
+    def _arranged(self) -> tuple[list[Guest], PinholeCamera]:
+        return arrange_one(self.stage, self._rng(1), self.image_size)
 
 
 def _portrait(photo: Photo, camera: PinholeCamera, who: Somebody) -> Portrait:
@@ -160,10 +177,39 @@ def arrange(
     return guests, _aimed(view, spots, rng, image_size)
 
 
-def _look_for_room(stage: Stage, rng: np.random.Generator, image_size: tuple[int, int]) -> _View:
+def arrange_one(
+    stage: Stage, rng: np.random.Generator, image_size: tuple[int, int]
+) -> tuple[list[Guest], PinholeCamera]:
+    """Somebody in a place, and a camera that looks at them; they are wholly in the photo if tries allow."""
+    for _ in range(_ALONE_TRIES):
+        view = _look_for_room(stage, rng, image_size, shares=_ALONE_SHARES)
+        guests: list[Guest] = []
+        _add_person(guests, view.centre, view, rng)
+        camera = _aimed(view, [view.centre], rng, image_size)
+        if _is_whole(guests[-1], camera):
+            break
+    return guests, camera
+
+
+def _is_whole(guest: Guest, camera: PinholeCamera) -> bool:
+    """Whether every corner of somebody's surface is in the photo."""
+    corners = transform_points(guest.scene_T_guest, guest.mesh.corners.reshape(-1, 3).astype(float))
+    uv, depth_m = project_points(
+        camera.intrinsics, transform_points(invert_rigid(camera.scene_T_cam), corners)
+    )
+    return bool(in_image(uv, depth_m, camera.image_size).all())
+
+
+def _look_for_room(
+    stage: Stage,
+    rng: np.random.Generator,
+    image_size: tuple[int, int],
+    *,
+    shares: tuple[float, float] = _SHARES,
+) -> _View:
     """A place for the group and one for the camera, as far away as people should be small."""
     focal_px = FOCAL_PER_WIDTH * max(image_size) * float(np.exp(rng.uniform(np.log(0.8), np.log(1.7))))
-    share = np.exp(rng.uniform(np.log(0.28), np.log(1.15)))  # a person's height over the photo's
+    share = np.exp(rng.uniform(*np.log(shares)))  # a person's height over the photo's
     away = float(np.clip(1.7 * focal_px / (share * image_size[0]), 1.3, stage.farthest_m))
     for _ in range(_TRIES):
         spot, turn = stage.spot(rng), rng.uniform(0, 2 * np.pi)

@@ -1,6 +1,6 @@
 """SDPose: keypoints of people from one transformer that learns from its own next pass."""
 
-from omma.systems import System
+from omma.systems import Demo, System
 
 SYSTEM = System(
     name="sdpose",
@@ -24,5 +24,10 @@ SYSTEM = System(
         "train.activation_checkpointing=true",
         "train.batch_size=32",
         "train.workers=1",
+    ),
+    demo=Demo(
+        recipe="demo",
+        world="coco-solo",
+        options={"scenes": 112, "val_scenes": 20, "frames": 8, "image_size": (192, 144)},
     ),
 )

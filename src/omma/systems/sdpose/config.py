@@ -96,6 +96,11 @@ class SDPoseSystem(SystemSection):
     )
     cycles: PositiveInt = Field(2, description="passes through the encoder in training; prediction takes one")
     distill: Distillation = Distillation()
+    init: Literal["published", "readout"] = Field(
+        "published",
+        description="first weights; with readout keypoint tokens read places from the start, for small "
+        "networks on little data",
+    )
 
 
 class AugmentSection(Section):

@@ -19,6 +19,7 @@ from omma.systems.sdpose.encoder import Encoder
 from omma.systems.sdpose.hrnet import HRNet
 from omma.systems.sdpose.positions import sine_table
 from omma.systems.sdpose.pretrained import load_imagenet
+from omma.systems.sdpose.readout import start_as_readout
 from omma.systems.sdpose.stemnet import StemNet
 
 if TYPE_CHECKING:
@@ -194,7 +195,10 @@ def build_model(system: SDPoseSystem, data: SDPoseData) -> SDPose:
         mlp_ratio=system.mlp_ratio,
         position=system.position,
     )
-    return SDPose(backbone, head)
+    model = SDPose(backbone, head)
+    if system.init == "readout":
+        start_as_readout(model, sigma=data.target.sigma)
+    return model
 
 
 def _output(dim: int, cells: int) -> nn.Sequential:

@@ -29,8 +29,7 @@ Capture = CrowdCapture
 _YEAR = 2017
 _FRAMES = 10_000  # ids of a scene's photos start at its multiples
 _PERSON = 1
-_LABELLED_PX = 0.006  # smaller people, as a share of the photo, have no joints
-_DROPPED_PX = 0.0004
+_DROPPED_SHARE = 0.0004  # people who cover less of the photo are left out
 _CROWD = 4  # so many of them beside one another are one region
 _BESIDE = 0.02  # half a gap between them at most, as a share of the photo's width
 _FEWEST_SEEN = 4  # of the joints; people who show fewer have none
@@ -53,13 +52,13 @@ def write_frame(folder: Path, capture: CrowdCapture) -> dict[str, Any]:
         "flickr_url": "",
         "id": number,
     }
-    return {"image": image, "annotations": _annotations(capture.portraits, height * width)}
+    return {"image": image, "annotations": _annotations(capture)}
 
 
-def _annotations(portraits: list[Portrait], pixels: int) -> list[dict[str, Any]]:
-    counted = [(who, int(who.mask.sum())) for who in portraits]
-    small = [who.mask for who, count in counted if _DROPPED_PX * pixels <= count < _LABELLED_PX * pixels]
-    large = [who for who, count in counted if count >= _LABELLED_PX * pixels]
+def _annotations(capture: CrowdCapture) -> list[dict[str, Any]]:
+    counted = [(who, float(who.mask.mean())) for who in capture.portraits]
+    small = [who.mask for who, share in counted if _DROPPED_SHARE <= share < capture.labelled_share]
+    large = [who for who, share in counted if share >= capture.labelled_share]
     records = [_person(who.mask, who) for who in large]
     for group in _groups(small):
         together = len(group) >= _CROWD
