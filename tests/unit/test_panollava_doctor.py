@@ -185,9 +185,11 @@ def test_first_finding_about_damaged_data(root: Path, damage: Callable[[Path], s
 
 
 def test_answers_that_are_cut_off(root: Path) -> None:
-    first = wrong(check(root, text={"max_length": 40}))[0]
-    assert first.title == "18 of 18 answers are cut off"
+    longest = int(find(check(root), "answers fit").evidence.split(" has ")[1].split()[0])
+    first = wrong(check(root, text={"max_length": longest - 1}))[0]
+    assert first.title.endswith("of 18 answers are cut off")
     needed = int(first.fix.removeprefix("system.text.max_length="))
+    assert needed == longest
     assert wrong(check(root, text={"max_length": needed})) == []
     prompt = wrong(check(root, text={"max_length": 5}))[0]
     assert "the prompt of query" in prompt.title
