@@ -266,7 +266,7 @@ python tools/test.py {_POSE} \\
 """
 # what the guide tells to write into the config, and what it means here
 POSE_SETTINGS = {
-    "exp_name = 'x'\nwork_dir = f'./work_dirs/{exp_name}'": "--work-dir work_dirs/x",
+    "exp_name = 'x'\nwork_dir = f'./work_dirs/{exp_name}'": "",
     "resume_from = './work_dirs/a/epoch_100.pth'": "--resume-from ./work_dirs/a/epoch_100.pth",
     "load_from = './pretrained_model/sdpose_s_v1.pth'": "--load-from ./pretrained_model/sdpose_s_v1.pth",
     """checkpoint_config = dict(

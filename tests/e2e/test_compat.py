@@ -24,7 +24,7 @@ from omma.errors import UsageError
 from omma.runs.metrics import read_metrics
 from omma.systems import get
 from omma.systems.recipes import open_recipe
-from omma.systems.sdpose.original_config import read_config
+from omma.systems.sdpose.original_config import read_config, work_dir
 
 pytestmark = pytest.mark.e2e
 SIMBEV_TINY = [
@@ -255,6 +255,9 @@ def test_pose_training_resume_and_evaluation(tmp_path, monkeypatch, capsys):
         shell.block(guides.POSE_TEST, {"best_AP_epoch_250.pth": checkpoint})
     said = capsys.readouterr().out
     assert all(f"  {name} " in said for name in NUMBERS)
+    named = [guides.POSE_CONFIG, "--exp-name", "x", *POSE_TINY, "train.length=1"]
+    assert shell.python("tools/train.py", *named) == 0
+    assert (shell.folder / "work_dirs" / "x" / "latest.pth").is_file()
     assert isinstance(json.loads((run / "result_keypoints.json").read_text(encoding="utf-8")), list)
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["metrics"]
     assert set(NUMBERS) <= set(metrics)
@@ -264,7 +267,7 @@ def test_pose_training_resume_and_evaluation(tmp_path, monkeypatch, capsys):
 def test_pose_training_in_two_processes(tmp_path, monkeypatch):
     """R33."""
     shell = _pose_shell(tmp_path, monkeypatch)
-    shell.block(guides.POSE_DIST, {".py 8": ".py 2"}, POSE_TINY)
+    shell.block(guides.POSE_DIST, {".py 8": ".py 2"}, [*POSE_TINY, "train.batch_size=1"])
     assert (shell.folder / "work_dirs" / "sdpose_s_v1_stemnet_coco_256x192" / "epoch_2.pth").is_file()
 
 
@@ -283,15 +286,9 @@ def test_settings_of_the_guide(written, tmp_path):
     file.write_text(written, encoding="utf-8")
     recipe, words = read_config(file)
     assert recipe == "sdpose/base"
-    assert words[0] == "--work-dir"
-    place = Path(words[1]).as_posix()
-    expected = guides.POSE_SETTINGS[written]
-    if expected.startswith("--work-dir"):
-        assert f"--work-dir {place}" == expected
-        return
     named = re.search(r"exp_name = '(.+)'", written)
-    assert place == f"work_dirs/{named[1] if named else '설정 one'}"
-    assert " ".join(words[2:]) == expected
+    assert work_dir(file) == Path("work_dirs", named[1] if named else "설정 one")
+    assert " ".join(words) == guides.POSE_SETTINGS[written]
     overrides = read_words(words, get("sdpose")).overrides
     open_recipe(recipe, overrides)
 

@@ -85,7 +85,7 @@ def test_bases_are_read_first(tmp_path):
 def test_names_that_are_not_read_are_listed(tmp_path, capsys):
     text = "total_epochs = 3\nmodel = dict(type='TopDown')\ntrain_pipeline = [dict(type='X')]\nworkflow = []"
     _, words = read_sdpose(_file(tmp_path, text))
-    assert words[2:] == ["--total-epochs", "3"]
+    assert words == ["--total-epochs", "3"]
     said = capsys.readouterr().out
     assert "not read, the recipe's hold: model.type, train_pipeline" in said
     assert "workflow" not in said
@@ -113,7 +113,7 @@ def test_mistakes_in_a_config_are_named(text, said, tmp_path):
 
 def test_people_of_a_config(tmp_path):
     data = "data_cfg = dict(image_size=[192, 256], use_gt_bbox={}, bbox_file='b.json', vis_thr=0.2)"
-    assert read_sdpose(_file(tmp_path, data.format(True)))[1][2:] == [
+    assert read_sdpose(_file(tmp_path, data.format(True)))[1] == [
         "data.image_size=[256, 192]", "--use-gt-bbox", "true", "--vis-thr", "0.2",
     ]  # fmt: skip
     assert "--bbox-file" in read_sdpose(_file(tmp_path, data.format(False)))[1]

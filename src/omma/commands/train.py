@@ -259,9 +259,12 @@ def _with_batch_size(recipe: Recipe, overfit: int | None) -> Recipe:
 
 
 def _new_run(recipe: Recipe, root: Path, name: str, start: Start, *, overwrite: bool) -> RunFolder:
-    """Check that the data can be opened, then make the run folder: a mistake leaves nothing behind."""
+    """Check that data and weights are there, then make the run folder: a mistake leaves nothing behind."""
     from omma.commands.build import build_training_data
+    from omma.commands.weights import find_source
 
+    if start.init:
+        find_source(start.init, root)
     build_training_data(recipe, start.overfit)
     run = RunFolder.create(
         root,

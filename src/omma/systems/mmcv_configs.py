@@ -33,7 +33,7 @@ _OPTIMISERS = ("adam", "adamw", "sgd")
 _SCHEDULES = {"fixed": "constant", "step": "step", "poly": "poly", "cosineannealing": "cosine"}  # by policy
 # what has no meaning here, or is as these projects always have it
 SILENT = (
-    "dist_params log_level workflow cudnn_benchmark find_unused_parameters custom_hooks dataset_type "
+    "dist_params log_level workflow cudnn_benchmark find_unused_parameters dataset_type "
     "checkpoint_config.by_epoch evaluation.by_epoch evaluation.pre_eval evaluation.rule "
     "evaluation.key_indicator log_config.by_epoch runner.type gpu_ids opencv_num_threads"
 ).split()

@@ -92,6 +92,7 @@ def training_flags(aliases: Mapping[str, Alias]) -> dict[str, Flag]:
     meanings = {"name": "the run's folder", "exp_name": "the run's name"}
     meanings |= {"resume": "RUN or FILE to go on from", "init": "RUN or FILE of weights to start from"}
     own = {
+        "--init": Flag("RUN or FILE of weights to start from"),
         "--smoke": Flag("a trial of so many steps"),
         "--overfit": Flag("train and validate on the same so many samples"),
         "--overwrite": Flag("move an earlier run in that folder aside", 0),
@@ -203,7 +204,7 @@ def opened(
 def run_of(file: str) -> str | None:
     """The run and checkpoint that a training file of the original's name is of; None for a foreign file.
 
-    best*.pth is the run's best, latest.pth its last, iter_N.pth and model_N.pt its step N.
+    best*.pth is the run's best, latest.pth its last, iter_N.pth its step N.
 
     Args:
         file: such as runs/baseline/best_mIoU.pth.

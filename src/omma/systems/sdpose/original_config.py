@@ -15,7 +15,7 @@ RECIPE, DEFAULT = "recipe", "sdpose/base"
 _RUNS = "work_dirs"
 _KINDS = {"visual": "loss_vis_token_dist", "keypoint": "loss_kpt_token_dist"}
 _FREE = ("mask_ratio", "mask_strategy", "loss_weight")  # the guide's experiments set these by themselves
-_START = ("exp_name", "work_dir", "resume_from", "load_from")
+_START = ("resume_from", "load_from")
 _PLACE = ("exp_name", "work_dir")
 
 
@@ -57,13 +57,11 @@ _SILENT = {*SILENT, RECIPE, *_KINDS.values(), *_PLACE, "dataset_type"}
 
 
 def read_config(file: Path, *, start: bool = True) -> tuple[str, Command]:
-    """The recipe of a config file and the words for `omma train` behind it.
-
-    The run's folder is work_dir, else work_dirs/ and exp_name, else work_dirs/ and the file's name.
+    """The recipe of a config file and the words for `omma train` behind it, the run's folder left out.
 
     Args:
         file: a Python config of the original; `recipe = 'sdpose/b'` in it takes another recipe than the base.
-        start: also where the run lies and what it starts from.
+        start: also what the training starts from.
 
     Raises:
         ConfigError: the file cannot be read, or a value has no counterpart.
@@ -82,11 +80,11 @@ def read_config(file: Path, *, start: bool = True) -> tuple[str, Command]:
         plain["data_cfg"] = {name: value for name, value in data_cfg.items() if name != "bbox_file"}
     words = config_words(file, plain, _READERS, _SILENT)
     words += [word for kind, loss in losses.items() for word in _loss_words(kind, loss)]
-    return recipe, ["--work-dir", str(work_dir(file, values)), *words] if start else words
+    return recipe, words
 
 
 def work_dir(file: Path, values: Mapping[str, Any] | None = None) -> Path:
-    """The run's folder that a config file means.
+    """The run's folder: work_dir, else work_dirs/ and exp_name, else work_dirs/ and the file's name.
 
     Args:
         file: the config.

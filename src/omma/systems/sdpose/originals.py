@@ -16,12 +16,15 @@ _NOTHING = ("--fuse-conv-bn", "--gpu-collect")  # what they ask for is so in any
 
 
 def _train(typed: Typed) -> Iterator[Command]:
-    recipe, words = read_config(Path(typed.words[0]))
-    yield ["train", recipe, *words, *typed.given()]
+    config = Path(typed.words[0])
+    recipe, words = read_config(config)
+    name = typed.value("--exp-name", typed.value("--exp_name"))
+    folder = work_dir(config, {"exp_name": name} if name else None)
+    yield ["train", recipe, "--work-dir", str(folder), *words, *typed.given("--exp-name", "--exp_name")]
 
 
 def _test(typed: Typed) -> Iterator[Command]:
-    """Evaluate; what the original leaves in its work_dir is copied there."""
+    """Evaluate; what the original leaves in its work_dir is copied there: beside the checkpoint."""
     metric = typed.value("--eval", "mAP") or ""
     if metric.lower() not in ("map", "ap"):
         raise UsageError(f"--eval {metric}: no such metric", "--eval mAP")
@@ -32,7 +35,7 @@ def _test(typed: Typed) -> Iterator[Command]:
     run, before = opened(checkpoint, "sdpose", recipe, settings, typed.scratch)
     yield from before
     yield ["eval", run, *data_words(config), *typed.settings]
-    folder = Path(typed.value("--work-dir") or work_dir(config))
+    folder = Path(typed.value("--work-dir") or Path(checkpoint).parent)
     folder.mkdir(parents=True, exist_ok=True)
     evaluated = max((Path(run.partition("@")[0]) / "eval").iterdir(), key=lambda path: path.stat().st_mtime)
     for name in _RESULTS:
@@ -48,11 +51,11 @@ PROGRAMS = {
         words=("CONFIG",),
     ),
     "test.py": Program(
-        "Evaluate a checkpoint: AP and AR; result_keypoints.json and metrics.json go to the work_dir.",
+        "Evaluate a checkpoint: AP and AR; result_keypoints.json and metrics.json are written beside it.",
         _test,
         {
             "--eval": Flag("mAP"),
-            "--work-dir": Flag("default: the config's"),
+            "--work-dir": Flag("folder for these two; default: the checkpoint's"),
             **{flag: Flag("nothing to do", 0) for flag in _NOTHING},
         },
         words=("CONFIG", "CHECKPOINT"),
