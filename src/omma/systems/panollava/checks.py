@@ -222,7 +222,7 @@ def check_lengths(questions: Sequence[Question], talk: Talk, max_length: int) ->
             f"the longest of {len(examples)} has {max(lengths)} tokens with its prompt, {cut} are cut off"
         )
         return [Finding("ok", f"answers fit into system.text.max_length={max_length}", evidence)]
-    needed = int(np.ceil(np.quantile(lengths, 1 - _CUT_SHARE)))
+    needed = int(np.quantile(lengths, 1 - _CUT_SHARE, method="higher"))
     return [
         Finding(
             "warning",
