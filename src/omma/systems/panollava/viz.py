@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from omma.engine.task import Prediction
-from omma.viz.image import Image, Tile, colour_map, draw_text, panel
+from omma.viz.image import Image, Tile, colour_map, draw_text, panel, resize_map
 
-_WIDTH, _LINE, _LETTERS, _MOST = 1200, 22, 140, 8
+_WIDTH, _LINE, _LETTERS, _MOST, _SQUARE = 1200, 22, 140, 8, 45
 
 
 def draw(predictions: Sequence[tuple[str, Prediction]]) -> Image:
@@ -28,14 +29,20 @@ def draw(predictions: Sequence[tuple[str, Prediction]]) -> Image:
     tiles = [Tile(np.ascontiguousarray(view), f"view {index}") for index, view in enumerate(views)]
     rows = [tiles[start : start + _MOST] for start in range(0, len(tiles), _MOST)]
     likeness = [
-        Tile(colour_map(run.arrays["likeness"], lowest=-1.0, highest=1.0), f"{name} cosine of views' tokens")
-        for name, run in predictions
-        if "likeness" in run.arrays
+        _likeness(name, run.arrays["likeness"]) for name, run in predictions if "likeness" in run.arrays
     ]
     picture = panel(rows, width=_WIDTH, title=str(first.meta["token"]))
     if likeness:
         return np.concatenate([picture, panel([likeness], width=_WIDTH, max_row_height=360)])
     return np.concatenate([picture, draw_lines(_lines(first.meta, predictions), width=_WIDTH)])
+
+
+def _likeness(name: str, cosines: NDArray[np.floating]) -> Tile:
+    """Cosines (V, V) of the views' mean tokens as squares, the first view at the top left."""
+    lowest = float(cosines.min())
+    side = _SQUARE * len(cosines)
+    squares = resize_map(colour_map(cosines, name="viridis", lowest=lowest, highest=1.0), side, side)
+    return Tile(squares, f"{name} cosine of views' tokens, {lowest:.2f} to 1".strip())
 
 
 def _lines(meta: dict[str, Any], predictions: Sequence[tuple[str, Prediction]]) -> Iterable[str]:
