@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.small_systems import SMALL, every, omma
+from tests.small_systems import SMALL, every, few_plots, omma
 
 from omma.commands.build import build_data, build_task
 from omma.config.load import hash_config
@@ -23,7 +23,6 @@ from omma.data.loader import Loader
 from omma.engine import setup
 from omma.engine.checkpoint import find_last, load_train_state, read_meta, read_weights
 from omma.errors import OmmaError
-from omma.report import run as report
 from omma.runs.folder import RunFolder
 from omma.runs.metrics import read_metrics
 from omma.systems import System
@@ -57,17 +56,6 @@ def _train(system: System, data: Path, root: Path, name: str, *words: str) -> in
     )
 
 
-def _few_plots(patch: pytest.MonkeyPatch) -> None:
-    """Reports show four columns: drawing all of them would take most of a small run's time."""
-    original = report.run_facts
-
-    def run_facts(run: RunFolder) -> dict:
-        facts = original(run)
-        return {**facts, "curves": dict(list(facts["curves"].items())[:4])}
-
-    patch.setattr(report, "run_facts", run_facts)
-
-
 def _signal_in(patch: pytest.MonkeyPatch, system: System, step: int | None) -> None:
     """This process gets SIGTERM while the training step after `step` finished ones is computed."""
     task = system.load(system.task)
@@ -87,7 +75,7 @@ def stopped(request, data_of, tmp_path_factory) -> tuple[System, RunFolder, list
     system, root = request.param, tmp_path_factory.mktemp("실행 runs")
     run, codes = RunFolder(root / NAME), []
     with pytest.MonkeyPatch.context() as patch:
-        _few_plots(patch)
+        few_plots(patch)
         for stop in (*STOPS, None):
             with pytest.MonkeyPatch.context() as signal_patch:
                 _signal_in(signal_patch, system, stop)
