@@ -183,3 +183,14 @@ def test_a_tower_alone_is_no_whole_network(root, tmp_path, capsys):
     words = [run / "export" / "model.pt", "--recipe", "panollava/resampler", "--out", tmp_path / "x", *TINY]
     assert _omma("import", "panollava", *words, debug=False) == 3
     assert "has no resampler, projector, language model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "text"),
+    [("vlm_nothing", 2, "no such run"), ("vlm_vision@step_9", 3, "there are best")],
+)
+def test_weights_that_are_not_there_leave_no_run_behind(root, data, capsys, source, code, text):
+    words = ["--name", "none", "--runs-dir", root, f"data.root={data}", *TINY, "--init", source]
+    assert _omma("train", "panollava/finetune", *words, debug=False) == code
+    assert text in capsys.readouterr().err
+    assert not (root / "none").exists()

@@ -66,10 +66,7 @@ def load_initial_weights(
     elif path.is_file():
         note = load_reference_weights(task, recipe, path)
     else:
-        name, which = split_reference(source)
-        beside = root is not None and RunFolder(root / name).is_run()
-        run = RunFolder.open(name, root if root is not None and beside else runs_root(None))
-        folder = find_checkpoint(run, which or "best")
+        folder = find_source(source, root)
         if partial:
             averaged = folder / AVERAGED
             file = averaged if averaged.is_file() else folder / WEIGHTS
@@ -78,6 +75,25 @@ def load_initial_weights(
             load_weights(task, folder, system=recipe.system.name, settings=settings, take=take)
             note = _told(taken[-1])
     console.line(f"weights from {source}{note}")
+
+
+def find_source(source: str, root: Path | None = None) -> Path:
+    """The checkpoint of RUN (its best) or RUN@WHICH, or the FILE that a training starts from.
+
+    Args:
+        source: what `--init` was given.
+        root: where RUN is looked up before the runs root.
+
+    Raises:
+        UsageError: there is no such run.
+        CheckpointError: it has no such checkpoint.
+    """
+    if Path(source).is_file():
+        return Path(source)
+    name, which = split_reference(source)
+    beside = root is not None and RunFolder(root / name).is_run()
+    run = RunFolder.open(name, root if root is not None and beside else runs_root(None))
+    return find_checkpoint(run, which or "best")
 
 
 def _told(taken: TakenOver) -> str:
