@@ -11,7 +11,8 @@ from pano_toy import config, conversation
 from pydantic import ValidationError
 
 from omma.data.formats.quic360 import Question
-from omma.systems.panollava.config import PanoData
+from omma.errors import DataError
+from omma.systems.panollava.config import BeginSection, PanoData
 from omma.systems.panollava.samples import PanoSamples
 from omma.systems.panollava.turns import QuarterTurns, directed
 from omma.world.questions import WHERE
@@ -77,3 +78,18 @@ def test_answers_stay_true(samples: PanoSamples) -> None:
 def test_nothing_turns_outside_training(samples: PanoSamples) -> None:
     samples.augment = False
     assert [samples[epoch, 1]["query"] for epoch in range(5)] == ["What is to the right?"] * 5
+
+
+def test_easier_questions_come_first(samples: PanoSamples) -> None:
+    begin = {"queries": "What is to", "epochs": 2}
+    data = samples.data.model_copy(
+        update={"begin_with": BeginSection.model_validate(begin), "random_yaw": False}
+    )
+    first = PanoSamples(samples.questions, data, conversation(), augment=True)
+    asked = [{first[epoch, index]["query"] for index in range(4)} for epoch in range(3)]
+    easy = {"What is to the right?", "What is to the left?"}
+    assert asked[:2] == [easy, easy]
+    assert len(asked[2]) == 4
+    other = BeginSection(queries="Why", epochs=1)
+    with pytest.raises(DataError, match="fits none of 4"):
+        PanoSamples(samples.questions, data.model_copy(update={"begin_with": other}), None, augment=True)

@@ -42,7 +42,7 @@ def ask(place: str, things: Sequence[Thing], rng: np.random.Generator) -> list[A
     asked = [_place(place), _people(things), _somebody(things, rng)]
     if place == "street":
         asked += [_cars(things), *_colours(things), *_where(things, rng)]
-        asked += [_what(things, direction) for direction in DIRECTIONS]
+        asked.append(_what(things, DIRECTIONS[int(rng.integers(len(DIRECTIONS)))]))
     else:
         asked += _where_is_somebody(things)
     return asked

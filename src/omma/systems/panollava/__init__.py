@@ -26,8 +26,8 @@ SYSTEM = System(
         "system.projector.pool=2",
     ),
     demo=Demo(
-        recipe="tiny",
+        recipe="world",
         world="quic360",
-        options={"scenes": 60, "val_scenes": 10, "frames": 1, "image_size": (128, 256)},
+        options={"scenes": 120, "val_scenes": 16, "frames": 6, "image_size": (128, 256)},
     ),
 )

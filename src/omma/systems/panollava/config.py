@@ -203,6 +203,13 @@ class ViewsSection(Section):
     global_view: bool = Field(False, description="also the whole panorama, first")
 
 
+class BeginSection(Section):
+    """Easier questions first: a small model hardly finds them among others."""
+
+    queries: str = Field(description="regular expression that a question has to begin with")
+    epochs: PositiveInt = Field(description="first ones, in which these questions take the others' places")
+
+
 class PanoData(DataSection):
     """Tables of panoramas with questions and answers."""
 
@@ -218,6 +225,7 @@ class PanoData(DataSection):
         description="what ahead, right, behind and left are called: with random_yaw, panoramas of questions "
         "in these words turn by quarters, and the words with them; others that speak of directions stay",
     )
+    begin_with: BeginSection | None = None
     bad_images: Fraction = Field(
         0.01, description="largest share of unreadable images that training tolerates"
     )

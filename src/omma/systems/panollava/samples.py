@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from omma.data.dataset import Sample, Samples
 from omma.data.formats.quic360 import Question
 from omma.data.io import read_image_reduced
 from omma.errors import DataError
-from omma.systems.panollava.config import PanoData, ViewsSection
+from omma.systems.panollava.config import BeginSection, PanoData, ViewsSection
 from omma.systems.panollava.text import IGNORED, Example, collate_text
 from omma.systems.panollava.turns import QuarterTurns, directed
 from omma.systems.panollava.views import ViewCutter
@@ -71,6 +72,7 @@ class PanoSamples(Samples):
         self.tables = list(tables)
         self.cutter = ViewCutter(data.views)
         self.turns = None if data.direction_words is None else QuarterTurns(data.direction_words)
+        self.easy = _easy(self.questions, data.begin_with) if augment else []
         self.images = sorted({question.image for question in questions})
         self._number = {image: number for number, image in enumerate(self.images)}
         # in shared memory, so that worker processes and the main process see the same
@@ -78,6 +80,14 @@ class PanoSamples(Samples):
 
     def __len__(self) -> int:
         return len(self.questions)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        """See Samples; in the first epochs of `data.begin_with` one of its questions."""
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        begin = self.data.begin_with
+        if self.easy and begin is not None and epoch < begin.epochs:
+            key = (epoch, self.easy[index % len(self.easy)])
+        return super().__getitem__(key)
 
     def name(self, index: int) -> str:
         """See Samples."""
@@ -152,6 +162,23 @@ class PanoSamples(Samples):
             return talk.encode(question.query, question.references[0])
         prompt = talk.prompt(question.query)
         return Example(prompt, [IGNORED] * len(prompt), prompt, 0)
+
+
+def _easy(questions: Sequence[Question], begin: BeginSection | None) -> list[int]:
+    """Numbers of the questions to begin with.
+
+    Raises:
+        DataError: there are none.
+    """
+    if begin is None:
+        return []
+    found = [number for number, one in enumerate(questions) if re.match(begin.queries, one.query)]
+    if not found:
+        raise DataError(
+            f"data.begin_with.queries={begin.queries} fits none of {len(questions)} questions",
+            "write how a question begins, or leave data.begin_with out",
+        )
+    return found
 
 
 def read_panorama(image: Path, views: ViewsSection) -> Picture:
