@@ -35,6 +35,42 @@ def test_light_verbs_import_neither_torch_nor_lightning(words):
     assert "HEAVY []" in done.stderr
 
 
+PRINTS = "for number in range({lines}): print(number)"
+OUTCOME = """
+import sys
+from omma.commands.outcome import exit_code
+def call():
+    {what}
+sys.exit(exit_code(call, debug=False))
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        OUTCOME.format(what=PRINTS.format(lines=1)),
+        OUTCOME.format(what=PRINTS.format(lines=100_000)),
+        "from omma.cli import main\nmain()",
+    ],
+    ids=["at the end", "in between", "omma ls"],
+)
+def test_a_reader_that_leaves_ends_the_program_quietly(code):
+    """`omma ls | head -1`."""
+    command = [sys.executable, "-c", code, "ls"]
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    program.stdout.close()
+    assert program.stderr.read() == b""
+    program.stderr.close()
+    assert program.wait() == 141
+
+
+def test_a_broken_pipe_of_something_else_is_an_error():
+    code = OUTCOME.format(what="raise BrokenPipeError('to a worker')")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "internal error: BrokenPipeError: to a worker" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [

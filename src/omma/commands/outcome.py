@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from omma.errors import OmmaError
 
 # typer brings its own click, older versions use the one installed; usage errors share this base in both
 _CLICK_ERROR = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+_READER_GONE = 141  # as a shell says of a program that SIGPIPE ended
 
 
 def run_app(app: typer.Typer, arguments: list[str], *, debug: bool) -> int:
@@ -40,6 +42,7 @@ def exit_code(call: Callable[[], Any], *, debug: bool) -> int:
     """
     try:
         result = call()
+        sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except OmmaError as error:
         if debug:
@@ -54,7 +57,13 @@ def exit_code(call: Callable[[], Any], *, debug: bool) -> int:
     except (KeyboardInterrupt, typer.Abort):
         _say("stopped")
         return 130
+    except SystemExit as end:  # how click ends where nobody reads any more
+        if isinstance(end.__context__, BrokenPipeError):
+            return _READER_GONE
+        raise
     except Exception as error:
+        if isinstance(error, OSError) and _reader_is_gone():
+            return _READER_GONE
         if debug:
             raise
         _say(f"internal error: {type(error).__name__}: {error}\n  --debug shows the traceback")
@@ -66,6 +75,16 @@ def prepare_console() -> None:
     for stream in (sys.stdout, sys.stderr):
         _replace_unprintable(stream)
     warnings.showwarning = _show_warning
+
+
+def _reader_is_gone() -> bool:
+    """Whether nobody reads the output any more, as in `omma ls | head -1`; then the rest goes nowhere."""
+    try:
+        print(flush=True)  # noqa: T201  what could not be written before is forgotten
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _say(text: str) -> None:
