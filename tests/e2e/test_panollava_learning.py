@@ -45,7 +45,7 @@ SQUARES = {
     "train": ["vision", "resampler", "projector", "language"],
     "vision": {"name": "random", "config": TOWER},
     "language": {"name": "random", "config": LANGUAGE},
-    "resampler": {"width": 64},
+    "resampler": {"name": "mlp", "width": 64},
     "generate": {"answers": True, "max_new_tokens": 4},
 }
 PANORAMAS = {"stage": "vision", "vision": {"name": "random", "config": {**TOWER, "image_size": 48}}}
@@ -71,7 +71,7 @@ def learn(root: Path, config: PanoConfig, data: tuple[Samples, Samples, Collate]
     torch.manual_seed(0)
     task, threads = PanoTask(config), torch.get_num_threads()
     run = RunFolder.create(root, "learning", config=config.as_dict(), command=["omma", "train"])
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # of networks as small as these, a second one only gets in the way
     try:
         fit(task, *data, config, run, best=("val/loss", "min"), console=RunLog(run.log_file, quiet=True))
     finally:
