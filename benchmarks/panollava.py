@@ -4,8 +4,8 @@
 
 The forms take turns in one process; panorama and weights are random. Straightforward means: the panorama is
 reduced in one go, sampling positions of every view are computed at every call in float64, and scipy
-interpolates each colour; the language model computes logits over the whole vocabulary at every word, those of
-the panorama included, as `labels=` of transformers does. The model is Qwen2.5-0.5B's, with fewer layers unless
+interpolates each colour; the language model computes logits over the whole vocabulary at every word, also at
+the panorama's, as `labels=` of transformers does. The model is Qwen2.5-0.5B's, with fewer layers unless
 --layers 24 is given; it is frozen, as in the recipes, and the gradient goes to the panorama's words.
 """
 
