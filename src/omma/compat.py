@@ -6,17 +6,19 @@ The scripts in compat/ are two lines each over `run`; what a command means stand
 
 from __future__ import annotations
 
+import io
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from omma.cli import app
 from omma.commands.outcome import exit_code, prepare_console
 from omma.config.explain import suggest
-from omma.errors import UsageError
+from omma.errors import OmmaError, UsageError
 from omma.systems import get
 from omma.systems.originals import Command, Flag, Program, Typed
 
@@ -55,10 +57,12 @@ def run_words(system: str, program: str, words: Sequence[str], config: object = 
         print(help_text(program, found))  # noqa: T201
         return 0
     with TemporaryDirectory(prefix="omma-") as scratch:
-        for command in found.commands(read(program, found, words, Path(scratch), attributes(config))):
-            code = _omma(command)
-            if code:
-                return code
+        typed = read(program, found, words, Path(scratch), attributes(config))
+        with _copied_to(found.log(typed)):
+            for command in found.commands(typed):
+                code = _omma(command)
+                if code:
+                    return code
     return 0
 
 
@@ -83,16 +87,20 @@ def read(
     rest = list(words)
     while rest:
         word = rest.pop(0)
+        word = program.short.get(word, word)
         if word.startswith("--"):
             flag, equals, value = word.partition("=")
             if flag not in program.flags:
                 known = suggest(flag, program.flags)
-                raise UsageError(f"{flag}: {name} has no such option{known}", f"`{name} --help` lists them")
+                hint = f"{_usage(name, program)}\n  `{name} --help` lists them"
+                raise UsageError(f"{flag}: {name} has no such option{known}", hint)
             flags[flag] = [value] if equals else _values(flag, program.flags[flag], rest)
         elif program.more or len(places) < len(program.words):
             places.append(word)
         elif "=" in word:
             settings.append(word)
+        elif len(places) < len(program.words) + len(program.optional):
+            places.append(word)
         else:
             raise UsageError(f"{word}: {name} takes no such word", f"{_usage(name, program)}")
     missing = [*program.words[len(places) :], *(flag for flag in program.needs if flag not in flags)]
@@ -117,13 +125,19 @@ def _values(flag: str, kind: Flag, rest: list[str]) -> list[str]:
 def _usage(name: str, program: Program) -> str:
     needs = [f"{flag} VALUE" for flag in program.needs]
     more = [f"[{program.words[-1]} ...]"] if program.more else []
+    more += [f"[{word}]" for word in program.optional]
     return " ".join(["usage:", name, *program.words, *more, *needs, "[options] [key.path=value ...]"])
 
 
 def help_text(name: str, program: Program) -> str:
     """What --help prints; of a flag that is known with - and with _ the form that comes first."""
     shown = {flag.replace("_", "-"): flag for flag in reversed(program.flags)}
-    flags = {flag: kind for flag, kind in program.flags.items() if flag in shown.values()}
+    letters = {flag: f"{letter}, " for letter, flag in program.short.items()}
+    flags = {
+        f"{letters.get(flag, '')}{flag}": kind
+        for flag, kind in program.flags.items()
+        if flag in shown.values()
+    }
     width = max(map(len, flags), default=0)
     options = [f"  {flag:<{width}}  {kind.help}".rstrip() for flag, kind in flags.items()]
     return "\n".join([_usage(name, program), "", program.summary, "", *options])
@@ -134,6 +148,57 @@ def attributes(config: object) -> dict[str, Any]:
     names = [name for name in dir(config) if not name.startswith("_")] if config is not None else []
     values = {name: getattr(config, name) for name in names}
     return {name: value for name, value in values.items() if not callable(value)}
+
+
+class _Both(io.TextIOBase):
+    """The console and a file; of a progress bar neither sees anything.
+
+    Args:
+        console: gets everything, at once.
+        file: gets the same.
+    """
+
+    def __init__(self, console: TextIO, file: TextIO) -> None:
+        self._console, self._file = console, file
+
+    def write(self, text: str) -> int:
+        """The number of characters."""
+        self._file.write(text)
+        self._file.flush()
+        return self._console.write(text)
+
+    def flush(self) -> None:
+        """Of the console; the file has everything."""
+        self._console.flush()
+
+    @property
+    def encoding(self) -> str:
+        """The console's."""
+        return self._console.encoding
+
+
+@contextmanager
+def _copied_to(path: Path | None) -> Iterator[None]:
+    """What is said in this process goes to a file too, and what ended it."""
+    if path is None:
+        yield
+        return
+    with _opened(path) as file:
+        both = _Both(sys.stdout, file), _Both(sys.stderr, file)
+        try:
+            with redirect_stdout(both[0]), redirect_stderr(both[1]):
+                yield
+        except OmmaError as error:  # which the caller tells the console
+            file.write(f"error: {error}\n")
+            raise
+
+
+def _opened(path: Path) -> TextIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a", encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror})", "name another folder") from None
 
 
 def _omma(command: Command) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,10 @@ class Program:
         flags: its options; others are refused.
         words: names of its positional words.
         more: whether further positional words may follow those.
+        optional: names of positional words after those that may be left out.
         needs: flags without which nothing can be done.
+        short: a letter with its dash -> the flag.
+        log: the file that gets all that is said, or None.
     """
 
     summary: str
@@ -84,7 +87,10 @@ class Program:
     flags: Mapping[str, Flag]
     words: tuple[str, ...] = ()
     more: bool = False
+    optional: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    short: Mapping[str, str] = field(default_factory=dict)
+    log: Callable[[Typed], Path | None] = lambda typed: None
 
 
 def training_flags(aliases: Mapping[str, Alias]) -> dict[str, Flag]:

@@ -16,6 +16,7 @@ SYSTEM = System(
     diagnose="diagnose:run",
     doctor="doctor:check",
     aliases="aliases:ALIASES",
+    originals="originals:PROGRAMS",
     best=("loss", "min"),
     eval_settings=("system.generate.answers=true",),
     stage_key="system.stage",

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Answers and metrics of the resampler stage's best checkpoint: ./scripts/eval_resampler.sh [CSV] [options of eval_comprehensive.py]
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/config.sh"
+
+"$PYTHON" "$ROOT/eval_comprehensive.py" --stage resampler "${EVAL_ARGS[@]}" "$@"
