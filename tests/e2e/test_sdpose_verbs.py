@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.fake_runs import fake_run
 from tests.unit import coco_files as files
 
 import omma as package
@@ -45,6 +46,7 @@ def _evaluated(run: Path) -> tuple[dict[str, float], list[dict]]:
     folder = run / "eval" / "val"
     about = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     assert "annotated boxes" in about["setting"]
+    assert about["scored_by"] == {"data.boxes": "ground_truth"}
     return about["metrics"], json.loads((folder / RESULTS).read_text(encoding="utf-8"))
 
 
@@ -80,6 +82,20 @@ def _coco_numbers(annotations: Path, results: Path) -> list[float]:
         evaluation.accumulate()
         evaluation.summarize()
     return [value if value >= 0 else float("nan") for value in evaluation.stats]
+
+
+def test_boxes_of_two_sources_are_not_compared(tmp_path, capsys):
+    annotated = fake_run(tmp_path, "annotated", system="sdpose", boxes="ground_truth")
+    detected = fake_run(tmp_path, "detected", system="sdpose", boxes="detector.json")
+    words = ["compare", annotated.path, detected.path, "--out", tmp_path / "out"]
+    assert _run([str(word) for word in words], debug=False) == 2
+    said = capsys.readouterr().err
+    assert "data.boxes=ground_truth" in said
+    assert "omma eval detected data.boxes=ground_truth" in said
+    evaluation = detected.path / "eval" / "val" / "metrics.json"
+    about = json.loads(evaluation.read_text(encoding="utf-8"))
+    evaluation.write_text(json.dumps(about | {"scored_by": {"data.boxes": "ground_truth"}}), encoding="utf-8")
+    assert _omma(*words) == 0
 
 
 def test_saved_people_are_scored_and_written_as_coco_has_them(run, people, tmp_path):

@@ -455,7 +455,8 @@ def _bytes(folder):
 
 
 @pytest.mark.parametrize(
-    ("layout", "suffix"), [("simbev-cvt", ".jpg"), ("rgbd-nyu", ".png"), ("coco", ".jpg"), ("quic360", ".jpg")]
+    ("layout", "suffix"),
+    [("simbev-cvt", ".jpg"), ("rgbd-nyu", ".png"), ("coco", ".jpg"), ("quic360", ".jpg")],
 )
 def test_workers_change_no_byte(tmp_path, layout, suffix):
     """Two processes write what one writes, and another seed writes something else."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from omma.errors import UsageError
 from omma.report.compare import build_comparison
 from omma.report.compare_facts import Facts, Source
 from omma.report.compare_plots import Picture
+from omma.report.facts import eval_folders, read_json
+from omma.report.html import flatten
 from omma.runs.console import RunLog
 from omma.runs.folder import RunFolder, runs_root
+from omma.systems import get, systems
 
 NAMES_FLAG = "--experiment-names"
 
@@ -75,10 +79,39 @@ def compare(
             f"--names: {len(names)} for {len(runs)} runs", "give as many names as runs, in the same order"
         )
     folders = [RunFolder.open(run, runs_root(runs_dir)) for run in runs]
+    _check_same_scores(folders)
     titles = unique(list(names) or [folder.name for folder in folders])
     sources = [Source(folder, title) for folder, title in zip(folders, titles, strict=True)]
     say = RunLog(None, quiet=quiet).line
     return build_comparison(sources, out, metrics=metrics, picture=picture, say=say)
+
+
+def _check_same_scores(folders: Sequence[RunFolder]) -> None:
+    """Refuse runs whose scores mean different things, by their evaluations or else by their trainings.
+
+    Raises:
+        UsageError: naming the setting and its values.
+    """
+    first: dict[str, tuple[str, Any]] = {}
+    for folder in folders:
+        for key, value in _scored_by(folder):
+            name, expected = first.setdefault(key, (folder.name, value))
+            if value != expected:
+                raise UsageError(
+                    f"{name} is scored with {key}={expected}, {folder.name} with {key}={value}: "
+                    "these scores do not compare",
+                    f"evaluate both alike: omma eval {folder.name} {key}={expected}",
+                )
+
+
+def _scored_by(folder: RunFolder) -> Iterator[tuple[str, Any]]:
+    """Settings that decide what a run's scores mean, of each of its evaluations."""
+    config = folder.config()
+    settings, system = flatten(config), str(config.get("system", {}).get("name", ""))
+    abouts = [read_json(evaluated / "metrics.json") or {} for evaluated in eval_folders(folder)]
+    for key in get(system).scored_by if system in systems() else ():
+        values = [about["scored_by"][key] for about in abouts if key in about.get("scored_by", {})]
+        yield from ((key, value) for value in values or [settings.get(key)])
 
 
 def _split(text: str | None) -> list[str]:

@@ -15,6 +15,7 @@ from omma.data.dataset import Collate, Samples
 from omma.data.loader import to_device
 from omma.engine.evaluate import EvalResult, evaluate
 from omma.errors import DataError, UsageError
+from omma.report.html import flatten
 from omma.report.plots import study_figure
 from omma.runs.console import RunLog
 from omma.runs.files import write_json_atomic, write_text_atomic
@@ -139,6 +140,7 @@ def _write(
         "checkpoint": loaded.checkpoint.name,
         "samples": num_samples,
         "setting": loaded.task.setting(),
+        "scored_by": _scored_by(loaded),
         "predictions": str(predictions) if predictions else None,
         "metrics": result.metrics | dict.fromkeys(missing),
     }
@@ -151,6 +153,12 @@ def _write(
             write_text_atomic(folder / f"{name}.csv", csv_text(rows))
     for name, text in loaded.task.result_files(result.meters).items():
         write_text_atomic(folder / name, text)
+
+
+def _scored_by(loaded: Loaded) -> dict[str, Any]:
+    """The settings that decide what the scores mean, for comparisons."""
+    settings = flatten(loaded.recipe.config.as_dict())
+    return {key: settings[key] for key in loaded.recipe.system.scored_by}
 
 
 def _write_study(folder: Path, key: str, found: dict[str, Any], console: RunLog) -> None:

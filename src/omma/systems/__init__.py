@@ -89,6 +89,8 @@ class System:
         studies: study name -> function for `omma eval --study`, such as robustness curves.
         aliases: table of the original tool's flags, `ALIASES`.
         originals: table of the original project's commands, `PROGRAMS`; see `omma.systems.originals`.
+        scored_by: settings without whose equality scores mean different things, such as whose boxes people
+            are cut out by: `omma compare` refuses runs that differ there.
         eval_settings: overrides that `omma eval` puts under the user's own.
         stage_key: setting that divides a training into stages: `--resume RUN` of another stage takes weights.
         pretrained_key: setting of the pretrained weights; "none" there starts from random ones.
@@ -113,6 +115,7 @@ class System:
     studies: Mapping[str, str] = field(default_factory=dict)
     aliases: str | None = None
     originals: str | None = None
+    scored_by: tuple[str, ...] = ()
     eval_settings: tuple[str, ...] = ()
     stage_key: str | None = None
     pretrained_key: str | None = None

@@ -18,6 +18,7 @@ SYSTEM = System(
     aliases="aliases:ALIASES",
     originals="originals:PROGRAMS",
     best=("AP", "max"),
+    scored_by=("data.boxes",),
     pretrained_key="system.backbone.pretrained",
     memory_keys=(
         "train.precision=bf16-mixed",
