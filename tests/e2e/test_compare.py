@@ -60,11 +60,14 @@ def test_a_real_run_against_a_copy_of_itself(run, tmp_path, capsys):
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
         "plots", "report.html", "report.json", "summary.md"
     ]  # fmt: skip
-    assert omma("runs", run, tmp_path / "runs", "--check") == 0
+    assert omma("runs", "check", run, tmp_path / "runs") == 0
     assert "complete: first, copy" in capsys.readouterr().out
     (copy / "checkpoints" / "best" / "model.safetensors").unlink()
-    assert omma("runs", copy, "--check") == 3
-    assert "checkpoints/best (model.safetensors is not there)" in capsys.readouterr().out
+    assert omma("runs", "check", copy) == 3
+    missing = [line for line in capsys.readouterr().out.splitlines() if "MISSING" in line]
+    assert len(missing) == 1
+    assert "checkpoints/best" in missing[0]
+    assert "model.safetensors" in missing[0]
 
 
 def test_a_comparison_loads_no_torch(tmp_path):
