@@ -320,3 +320,38 @@ total_epochs = 300""": "--samples-per-gpu 64 --workers-per-gpu 2 optim.name=adam
     "samples_per_gpu=32  # 64\nworkers_per_gpu=1   # 2": "--samples-per-gpu 32 --workers-per-gpu 1",
     "workers_per_gpu=4   # 2": "--workers-per-gpu 4",
 }
+
+PANO_STAGES = [
+    """
+chmod +x scripts/stage1_vision_train.sh
+./scripts/stage1_vision_train.sh
+""",
+    """
+chmod +x scripts/stage2_resampler_train.sh
+./scripts/stage2_resampler_train.sh
+""",
+    """
+chmod +x scripts/stage3_finetune_train.sh
+./scripts/stage3_finetune_train.sh
+""",
+]
+PANO_ALL = """
+chmod +x scripts/train_all_stages.sh
+./scripts/train_all_stages.sh
+"""
+PANO_CUSTOM = [
+    """
+chmod +x scripts/train_custom.sh
+./scripts/train_custom.sh --stage vision --epochs 5 --batch-size 16
+""",
+    "./scripts/train_custom.sh --stage all --data-dir /path/to/data",
+    "./scripts/train_custom.sh --stage finetune --resume runs/vlm_resampler/checkpoints/best.ckpt",
+    "./scripts/train_custom.sh --help",
+]
+PANO_EVALUATION = """
+./scripts/eval_finetune.sh data/quic360/test.csv
+./scripts/eval_resampler.sh data/quic360/test.csv
+./scripts/eval_compare.sh data/quic360/test.csv
+"""
+# of the guide's section on problems
+PANO_PROBLEMS = ["--batch-size 8", "--num-workers 2", "--data-dir /correct/path"]

@@ -47,6 +47,8 @@ PROGRAMS = {
     ("g2_monodepth", "train.py"): "",
     ("sdpose", "tools/train.py"): "config.py",
     ("sdpose", "tools/test.py"): "config.py best.pth",
+    ("panollava", "train.py"): "",
+    ("panollava", "eval_comprehensive.py"): "",
 }
 
 
@@ -92,6 +94,8 @@ def test_help_and_a_misspelt_flag(system, script, tmp_path, monkeypatch, capsys)
         ("sdpose", "tools/train.py", "configs/nothing.py", "no such config file"),
         ("sdpose", "tools/test.py", f"{guides.POSE_CONFIG} no.pth --eval PCK", "--eval PCK: no such metric"),
         ("g2_monodepth", "train.py", "--in_channels 4", "--in_channels 4"),
+        ("panollava", "train.py", "--stage visoin", "no such stage; did you mean vision"),
+        ("panollava", "eval_comprehensive.py", "no.csv", "no.csv: no such file"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_with_2(system, script, words, said, tmp_path, monkeypatch, capsys):

@@ -33,6 +33,7 @@ def test_all_named_parts_exist(system):
         system.diagnose,
         system.doctor,
         system.aliases,
+        system.originals,
         *system.prepare.values(),
         *system.studies.values(),
     ]

@@ -35,11 +35,12 @@ def run_reference(text: str, typed: Typed) -> str | None:
     Raises:
         UsageError: there is no such thing.
     """
+    name, _, which = text.rpartition("@")
+    for head, end in ((text, ""), (name, f"@{which}")):
+        for folder in (Path(head), _runs(typed) / head):
+            if head and (folder / _CONFIG).is_file():
+                return f"{folder}{end}"
     path = Path(text)
-    head, at, which = text.rpartition("@")
-    for folder in (path, _runs(typed) / text, Path(head), _runs(typed) / head):
-        if (folder / _CONFIG).is_file() and (at or folder.name == path.name):
-            return f"{folder}@{which}" if folder.name != path.name else str(folder)
     run = path.parent.parent if path.parent.name == _CHECKPOINTS else path.parent
     if path.parent.name == _CHECKPOINTS and (run / _CONFIG).is_file():
         return f"{run}@{_checkpoint(path)}"

@@ -93,7 +93,7 @@ def _single(stage: str, typed: Typed) -> Command:
         return [*start, "--resume", source, *_options(typed), *words]
     path = Path(run.partition("@")[0])
     if read_yaml(path / "config.yaml").get("system", {}).get("stage") == stage:
-        print(f"{path} is of this stage: it goes on from its last checkpoint")  # noqa: T201
+        print(f"{path} is of this stage: it goes on from its last checkpoint, as it was set")  # noqa: T201
         return ["resume", str(path), *(word for word in words if word.startswith(_ON_RESUME))]
     print(f"{source} is of another stage: its weights only")  # noqa: T201
     return [*start, "--init", run, *_options(typed), *words]
