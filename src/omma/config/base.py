@@ -270,7 +270,9 @@ class Train(Section):
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:1")
     devices: PositiveInt = Field(1, description="processes on this machine")
-    strategy: Literal["auto", "ddp"] = "auto"
+    strategy: Literal["auto", "ddp", "fsdp"] = Field(
+        "auto", description="of several processes: ddp (auto), or fsdp, which shards network and optimiser"
+    )
     workers: Annotated[int, Field(ge=0)] = Field(4, description="processes that load data, a device")
     early_stop: EarlyStop | None = None
 

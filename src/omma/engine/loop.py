@@ -1,4 +1,4 @@
-"""The training loop: load, step, log, validate, save. The only importer of Lightning Fabric.
+"""The training loop: load, step, log, validate, save. It and engine.fabric alone import Lightning.
 
 Everything random is a function of (seed, step, micro-step, rank), and the samples of a step follow from the
 position in their sequence, so a run that stops and resumes repeats the same bits.
@@ -6,9 +6,7 @@ position in their sequence, so a run that stops and resumes repeats the same bit
 
 from __future__ import annotations
 
-import logging
 import math
-import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,23 +14,16 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.plugins import MixedPrecision, Precision
-from lightning.fabric.plugins.environments import (
-    ClusterEnvironment,
-    LightningEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
-from lightning.fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 
-from omma.config.base import Period, RunConfig, Train
+from omma.config.base import Period, RunConfig
 from omma.data.dataset import Collate, Samples
 from omma.data.loader import to_device
 from omma.data.sampler import steps_per_epoch
 from omma.engine.checkpoint import TrainingState, prune, save_checkpoint, step_name
 from omma.engine.ema import Ema
 from omma.engine.evaluate import Evaluator, metric_names
+from omma.engine.fabric import open_fabric
 from omma.engine.failures import Activity, check_finite, explained
 from omma.engine.launch import world
 from omma.engine.optim import build_optimizer, set_lr
@@ -46,10 +37,10 @@ from omma.engine.setup import (
     describe,
     deterministic_kernels,
     evaluator,
-    pick_device,
     prepare_task,
     train_loader,
 )
+from omma.engine.sharding import gathered, shard
 from omma.engine.signals import StopRequested, StopSignal
 from omma.engine.state import Progress, TrainState
 from omma.engine.task import Batch, StepInfo, Task
@@ -283,7 +274,7 @@ class Training:
         progress = self.state.progress
         self.activity.text = f"in the validation after step {progress.step}"
         progress.pending_validation = True
-        with self.state.evaluated_weights():
+        with self.state.evaluated_weights(), gathered(self.task):
             metrics = evaluator.run(self.task, self.console, check_stop=self._between_batches).metrics
         progress.pending_validation = False
         better = self.judge.judge(progress, metrics)
@@ -301,9 +292,10 @@ class Training:
     def _save(self, name: str) -> None:
         """Write step_N (all that a resume needs), best or final (weights)."""
         self.state.progress.time_s = self.clock.total_s()
+        is_step = name.startswith("step_")
+        snapshot = self.state.snapshot(with_optimizer=is_step)  # sharded weights are gathered by all together
         if rank() == 0:
-            is_step = name.startswith("step_")
-            save_checkpoint(self.run_folder, name, self.state.snapshot(with_optimizer=is_step), self.config)
+            save_checkpoint(self.run_folder, name, snapshot, self.config)
             if is_step:
                 prune(self.run_folder, self.config.save.keep_last)
             if self.reference_writer is not None:
@@ -334,56 +326,6 @@ class _TrainStep(nn.Module):
         return terms["loss"], torch.stack([terms[name].detach().float() for name in self.names])
 
 
-class _Autocast(MixedPrecision):
-    """Fabric's mixed precision without its rounding of the inputs: camera matrices stay float32."""
-
-    def convert_input(self, data: Any) -> Any:
-        """The batch as it is."""
-        return data
-
-
-def open_fabric(config: Train, say: Say) -> Fabric:
-    """Device, precision and processes of a training.
-
-    Args:
-        config: the recipe's `train` section.
-        say: takes a line.
-
-    Raises:
-        ConfigError: 16-mixed without a GPU, or more processes than GPUs.
-    """
-    here, device = world(), pick_device(config.device, say)
-    on_gpu = device.type == "cuda"
-    if config.precision == "16-mixed" and not on_gpu:
-        raise ConfigError("train.precision=16-mixed needs a GPU", "train.precision=bf16-mixed or 32 run here")
-    if on_gpu and here.local_size > torch.cuda.device_count():
-        raise ConfigError(
-            f"{here.local_size} processes on {torch.cuda.device_count()} GPUs", "lower train.devices"
-        )
-    for package in ("fabric", "pytorch"):
-        logging.getLogger(f"lightning.{package}").setLevel(logging.WARNING)
-    fabric = Fabric(
-        accelerator=device.type,
-        devices=[device.index or 0] if on_gpu and here.size == 1 else here.local_size,
-        num_nodes=here.size // here.local_size,
-        strategy="auto" if here.size == 1 else DDPStrategy(find_unused_parameters=True),
-        plugins=[_precision(config.precision, device.type), _environment(here.size)],
-    )
-    fabric.launch()
-    return fabric
-
-
-def _precision(name: str, device_type: str) -> Precision:
-    return Precision() if name == "32" else _Autocast(name, device_type)
-
-
-def _environment(num_processes: int) -> ClusterEnvironment:
-    """Where rank and address come from: `run_workers` and torchrun set the same variables."""
-    if num_processes == 1:
-        return LightningEnvironment()
-    return TorchElasticEnvironment() if "RANK" in os.environ else SLURMEnvironment()
-
-
 def _set_up(
     fabric: Fabric, task: Task, config: RunConfig, num_samples: int, say: Say
 ) -> tuple[nn.Module, Any, TrainState]:
@@ -394,6 +336,8 @@ def _set_up(
     progress = Progress(global_batch=train.batch_size * train.accumulate * fabric.world_size)
     steps_per_epoch(num_samples, progress.global_batch)
     prepare_task(task, train, fabric.device, say)
+    if train.strategy == "fsdp" and fabric.world_size > 1:
+        shard(task, config)
     optimizer = build_optimizer(optim, task.param_groups(optim.lr, optim.weight_decay))
     module, wrapped = fabric.setup(_TrainStep(task), optimizer)
     ema = Ema(task, train.ema) if train.ema else None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +27,7 @@ from omma.engine.ema import Ema
 from omma.engine.optim import places_of
 from omma.engine.ranks import from_first, rank
 from omma.engine.schedule import Length, Patience, Plateau
+from omma.engine.sharding import cut_like, cut_optimizer_state, whole
 from omma.engine.signals import StopRequested
 from omma.engine.task import Task
 from omma.errors import CheckpointError
@@ -147,7 +149,8 @@ class TrainState:
             "metrics": progress.metrics,
         }
         averaged = self.ema.state_dict() if self.ema else None
-        return Snapshot(self.task.state_dict(), averaged, train_state if with_optimizer else None, meta)
+        weights = whole(self.task.state_dict())
+        return Snapshot(weights, whole(averaged), whole(train_state) if with_optimizer else None, meta)
 
     def original_project(self, kind: str) -> TrainingState:
         """What a writer of the original project's files gets; see `TrainingState`."""
@@ -190,13 +193,14 @@ class TrainState:
             )
 
     def _restore(self, folder: Path, config: RunConfig) -> None:
-        settings = config.as_dict()["system"]
-        load_weights(self.task, folder, system=config.system.name, settings=settings, averaged=False)
+        settings, take = config.as_dict()["system"], partial(cut_like, here=self.task.state_dict())
+        name = config.system.name
+        load_weights(self.task, folder, system=name, settings=settings, averaged=False, take=take)
         if self.ema is not None:
-            self.ema.load_state_dict(read_weights(folder / AVERAGED))
+            self.ema.load_state_dict(take(read_weights(folder / AVERAGED)))
         saved = load_train_state(folder)
         try:
-            self.optimizer.load_state_dict(saved["optimizer"])
+            self.optimizer.load_state_dict(cut_optimizer_state(saved["optimizer"], self.optimizer))
         except ValueError as error:
             raise CheckpointError(
                 f"{folder}: the optimiser's state does not fit: {error}",

@@ -212,6 +212,10 @@ class Task(nn.Module):
         """Sub-modules whose activations may be recomputed in the backward pass."""
         return []
 
+    def shard_blocks(self) -> list[nn.Module]:
+        """Layers that train.strategy=fsdp gathers one at a time, each run by its forward; none: it cannot."""
+        return []
+
     def compile_targets(self) -> list[nn.Module]:
         """Sub-modules that torch.compile may compile; the network unless a system says otherwise."""
         return [self.model]

@@ -190,6 +190,10 @@ class PanoTask(Task):
         """Layers of tower and language model."""
         return self.model.checkpoint_blocks()
 
+    def shard_blocks(self) -> list[nn.Module]:
+        """The same layers."""
+        return self.model.checkpoint_blocks()
+
     def compile_targets(self) -> list[nn.Module]:
         """The tower: texts have other lengths in each batch."""
         return [self.model.vision]
