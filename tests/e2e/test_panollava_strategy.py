@@ -27,7 +27,7 @@ from omma.runs.console import RunLog
 from omma.runs.folder import RunFolder
 from omma.systems.panollava.task import PanoTask
 from omma.systems.recipes import open_recipe
-from toy import assert_same, last_state, rows
+from toy import ToyTask, assert_same, last_state, rows, toy_config
 
 pytestmark = [pytest.mark.e2e, pytest.mark.multi, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
@@ -38,6 +38,7 @@ SAME = [
 ]  # fmt: skip
 ALL = ["system.train=[vision, resampler, projector, language]", "train.ema=0.9", "train.accumulate=2"]
 ADAPTERS = ["system.lora={rank: 4, dropout: 0}", "system.generate.answers=true"]  # tower and language frozen
+RECOMPUTED = "train.activation_checkpointing=true"  # changes nothing but memory
 HALF = ["train.batch_size=2", "train.strategy=fsdp"]
 
 
@@ -95,7 +96,7 @@ def runs(tmp_path_factory) -> Path:
         {"folder": str(root / "all"), "overrides": [*half, *ALL]},
         {"folder": str(root / "stopped"), "overrides": [*half, *ALL], "stop_step": 2},
         {"folder": str(root / "stopped"), "overrides": [*half, *ALL]},
-        {"folder": str(root / "adapters"), "overrides": [*half, *ADAPTERS]},
+        {"folder": str(root / "adapters"), "overrides": [*half, *ADAPTERS, RECOMPUTED]},
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "_COMMAND", (sys.executable, __file__))
@@ -145,8 +146,10 @@ def test_checkpoint_is_whole_and_one_process_loads_it(runs):
     assert not torch.equal(state[table], before[table])
 
 
-def test_what_sharding_cannot_do_is_said(tmp_path):
-    """Before anything is cut: files of the original, loss scaling."""
+def test_what_sharding_cannot_do_is_said():
+    """Before anything is cut: files of the original, loss scaling, systems that name no layers."""
+    with pytest.raises(ConfigError, match="names no layers"):
+        shard(ToyTask(toy_config()), toy_config())
     for override, said in (("save.reference=true", "save.reference"), ("train.precision=16-mixed", "bf16")):
         recipe = open_recipe("panollava/finetune", [*TINY, *SAME, *HALF, override])
         with pytest.raises(ConfigError) as failure:
