@@ -34,6 +34,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/diffbev.py
 	$(BIN)/python benchmarks/g2_monodepth.py
 	$(BIN)/python benchmarks/sdpose.py
+	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/panollava.py
 
 docs: $(VENV)/.installed-docs

@@ -70,6 +70,7 @@ def test_a_resume_passes_over_what_has_finished(chain, capsys):
         (["--name", "both"], "a chain of that name was started"),
         (["--name", "x", "third:optim.lr=1"], "no such stage"),
         (["--name", "x", "second:optim.lrr=1"], "did you mean optim.lr"),
+        (["--name", "x", "--data-root", "C:\\photos", "second:optim.lrr=1"], "did you mean optim.lr"),
         (["--name", "x", "--overfit", "2"], "is a chain of trainings"),
     ],
 )

@@ -280,3 +280,16 @@ def test_importing_runs_loads_no_torch() -> None:
     )
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules or 'rich' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("split", "folder"),
+    [
+        ("val", "val"),
+        ("v1.0-mini", "v1.0-mini"),
+        ("/data/own/test.csv", "test"),
+        ("D:\\own\\test.csv", "test"),
+    ],
+)
+def test_a_table_given_by_its_path_is_evaluated_inside_the_run(tmp_path, split, folder):
+    assert RunFolder(tmp_path).eval_dir(split) == tmp_path / "eval" / folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from omma.runs.folder import RunFolder, default_name, runs_root
 from omma.systems.recipes import ChainStage, chain_stages, open_recipe
 
 FILE = "chain.json"
+_OF_STAGE = re.compile(
+    r"([^=:]+):([A-Za-z_][\w.]*=.*)", re.DOTALL
+)  # STAGE:key=value, not C:\x
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def train_chain(
     root = runs_root(runs_dir)
     found = chain_stages(recipe)
     opened = [open_recipe(stage.recipe, runs_root=root) for stage in found]
-    aliases = read_words([word for word in words if ":" not in word.partition("=")[0]], opened[0].system)
+    aliases = read_words([word for word in words if not _OF_STAGE.fullmatch(word)], opened[0].system)
     for line in aliases.read_as:
         print(f"read {line}")  # noqa: T201
     shared, own = aliases.overrides, _own_words(words, found)
@@ -153,9 +157,9 @@ def _own_words(words: Sequence[str], stages: Sequence[ChainStage]) -> dict[str, 
     """Stage -> the settings that are its alone."""
     own: dict[str, list[str]] = {stage.name: [] for stage in stages}
     for word in words:
-        stage, colon, setting = word.partition(":")
-        if not colon or "=" in stage:
+        if not (match := _OF_STAGE.fullmatch(word)):
             continue
+        stage, setting = match.groups()
         if stage not in own:
             raise UsageError(f"{word}: no such stage{suggest(stage, own)}", f"stages: {', '.join(own)}")
         own[stage].append(setting)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from omma.config.explain import suggest
@@ -242,8 +242,8 @@ class RunFolder:
         return self.path / "events"
 
     def eval_dir(self, split: str) -> Path:
-        """Folder of one split's evaluation."""
-        return self.path / "eval" / split
+        """Folder of one split's evaluation; a split that is the path of a table gives its name alone."""
+        return self.path / "eval" / (PureWindowsPath(split).stem if {"/", "\\"} & set(split) else split)
 
     @property
     def vis(self) -> Path:
