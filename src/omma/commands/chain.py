@@ -18,9 +18,7 @@ from omma.runs.folder import RunFolder, default_name, runs_root
 from omma.systems.recipes import ChainStage, chain_stages, open_recipe
 
 FILE = "chain.json"
-_OF_STAGE = re.compile(
-    r"([^=:]+):([A-Za-z_][\w.]*=.*)", re.DOTALL
-)  # STAGE:key=value, not C:\x
+_OF_STAGE = re.compile(r"([^=:]+):([A-Za-z_][\w.]*=.*)", re.DOTALL)  # STAGE:key=value, not C:\x
 
 
 @dataclass(frozen=True)
