@@ -183,7 +183,7 @@ def test_processes_join_and_doubles_count_once() -> None:
 def test_rows_of_samples() -> None:
     rows = metered((0, 1, 2, 3)).per_sample()
     assert [row["token"] for row in rows] == BATCH["token"]
-    assert [row["exact"] for row in rows] == [True, True, False, None]
+    assert [row["exact_match"] for row in rows] == [True, True, False, None]
     assert rows[0]["rouge_l"] == pytest.approx(1)
     assert rows[2]["words"] == 0
     assert rows[3]["cider"] is None

@@ -138,13 +138,13 @@ class CaptionMeter(Meter):
                 "rouge_l": coco_rouge_l(own, refs),
                 "cider": float(score),
                 "meteor_exact_stem": meteor_exact_stem(own, refs),
-                "exact": _exact(answer),
+                "exact_match": int(_exact(answer)),
             }
             for answer, own, refs, bleu, score in zip(
                 known, found, true, coco_bleu(found, true)[1], cider(found, true), strict=True
             )
         }
-        none = dict.fromkeys(("bleu4", "rouge_l", "cider", "meteor_exact_stem", "exact"))
+        none = dict.fromkeys(("bleu4", "rouge_l", "cider", "meteor_exact_stem", "exact_match"))
         return [
             {
                 "token": answer.token,
