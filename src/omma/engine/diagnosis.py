@@ -99,6 +99,33 @@ def choose(number: int, wanted: int, seed: int) -> list[int]:
     return sorted(drawn.tolist())
 
 
+def visit(chosen: Sequence[int], add: Callable[[int], None], options: Options) -> list[Finding]:
+    """Look at samples one by one; those that cannot be read are a finding, and the others still count.
+
+    Args:
+        chosen: their indices.
+        add: looks at one.
+        options: for the progress bar, and the run's name.
+
+    Returns:
+        one finding or none.
+    """
+    errors: list[OmmaError] = []
+    with options.console.progress(len(chosen), label="diagnose") as bar:
+        for done, index in enumerate(chosen, 1):
+            try:
+                add(index)
+            except OmmaError as error:
+                errors.append(error)
+            bar.update(done)
+    if not errors:
+        return []
+    again = f"then `omma doctor {options.run}`"
+    title = f"{len(errors)} of {len(chosen)} samples cannot be read"
+    fix = f"{errors[0].hint}; {again}" if errors[0].hint else f"mend or leave out these files; {again}"
+    return [Finding("error", title, f"the first: {errors[0].message}", fix)]
+
+
 def diagnose_maps(
     task: Task, data: Samples, collate: Collate, options: Options, *, reader: MapReader
 ) -> Diagnosis:
@@ -134,16 +161,7 @@ class _Look:
 
     def count(self) -> None:
         """Sums over the samples; one that cannot be read is a finding, and the others still count."""
-        errors: list[OmmaError] = []
-        with self.options.console.progress(len(self.chosen), label="diagnose") as bar:
-            for done, index in enumerate(self.chosen, 1):
-                try:
-                    self._add(index)
-                except OmmaError as error:
-                    errors.append(error)
-                bar.update(done)
-        if errors:
-            self.result.data.append(self._unreadable(errors))
+        self.result.data += visit(self.chosen, self._add, self.options)
 
     def _add(self, index: int) -> None:
         batch = self._batch(index)
@@ -168,15 +186,6 @@ class _Look:
     def _batch(self, index: int) -> Batch:
         batch: Batch = to_device(self.collate([self.data[index]]), self.task.device)
         return batch
-
-    def _unreadable(self, errors: Sequence[OmmaError]) -> Finding:
-        again = f"then `omma doctor {self.options.run}`"
-        return Finding(
-            "error",
-            f"{len(errors)} of {len(self.chosen)} samples cannot be read",
-            f"the first: {errors[0].message}",
-            f"{errors[0].hint}; {again}" if errors[0].hint else f"mend or leave out these files; {again}",
-        )
 
     def judge(self) -> None:
         """Findings and the sections of numbers."""

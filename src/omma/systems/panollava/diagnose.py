@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,10 +16,10 @@ from omma.core.overlap_losses import token_matcher
 from omma.core.view_consistency import retrieval_accuracy
 from omma.data.dataset import Collate, Samples
 from omma.data.loader import to_device
-from omma.engine.diagnosis import NUM_WORST, Diagnosis, Options, choose
+from omma.engine.diagnosis import NUM_WORST, Diagnosis, Options, choose, visit
 from omma.engine.rng import seed_step
 from omma.engine.task import Batch
-from omma.errors import ConfigError, Finding, OmmaError
+from omma.errors import ConfigError
 from omma.systems.panollava.answer_checks import (
     CHANGES,
     GREY,
@@ -92,16 +91,7 @@ class _Look:
 
     def count(self) -> None:
         """Sums over the samples; one that cannot be read is a finding, and the others still count."""
-        errors: list[OmmaError] = []
-        with self.options.console.progress(len(self.chosen), label="diagnose") as bar:
-            for done, index in enumerate(self.chosen, 1):
-                try:
-                    self._add(index)
-                except OmmaError as error:
-                    errors.append(error)
-                bar.update(done)
-        if errors:
-            self.result.data.append(self._unreadable(errors))
+        self.result.data += visit(self.chosen, self._add, self.options)
 
     def _add(self, index: int) -> None:
         if self.options.probe_only:
@@ -194,12 +184,6 @@ class _Look:
         place = self.chosen.index(index)
         queries = [questions[one].query for one in self.chosen[place + 1 :] + self.chosen[:place]]
         return next((query for query in queries if query != questions[index].query), None)
-
-    def _unreadable(self, errors: Sequence[OmmaError]) -> Finding:
-        again = f"then `omma doctor {self.options.run}`"
-        title = f"{len(errors)} of {len(self.chosen)} samples cannot be read"
-        fix = f"{errors[0].hint}; {again}" if errors[0].hint else f"mend or leave out these files; {again}"
-        return Finding("error", title, f"the first: {errors[0].message}", fix)
 
     def judge(self) -> None:
         """Findings and the sections of numbers."""

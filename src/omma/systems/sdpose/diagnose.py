@@ -14,10 +14,10 @@ from omma.core.keypoint_meter import GROUND_TRUTH, KeypointMeter
 from omma.core.keypoints import JOINTS
 from omma.data.dataset import Collate, Samples
 from omma.data.loader import to_device
-from omma.engine.diagnosis import NUM_WORST, Diagnosis, Options, choose
+from omma.engine.diagnosis import NUM_WORST, Diagnosis, Options, choose, visit
 from omma.engine.rng import seed_step
 from omma.engine.task import Batch, StepInfo
-from omma.errors import DataError, Finding, OmmaError
+from omma.errors import DataError, Finding
 from omma.systems.sdpose.config import STRIDE
 from omma.systems.sdpose.model import Cycle
 from omma.systems.sdpose.prediction_checks import Person, Seen, judge
@@ -78,16 +78,7 @@ class _Look:
 
     def count(self) -> None:
         """Sums over the people; one that cannot be read is a finding, and the others still count."""
-        errors: list[OmmaError] = []
-        with self.options.console.progress(len(self.chosen), label="diagnose") as bar:
-            for done, index in enumerate(self.chosen, 1):
-                try:
-                    self._add(index)
-                except OmmaError as error:
-                    errors.append(error)
-                bar.update(done)
-        if errors:
-            self.result.data.append(self._unreadable(errors))
+        self.result.data += visit(self.chosen, self._add, self.options)
 
     def _add(self, index: int) -> None:
         batch = self._batch([index])
@@ -158,12 +149,6 @@ class _Look:
         samples = [self.data[index] for index in indices]
         batch: Batch = to_device(self.collate(samples), self.task.device)
         return batch
-
-    def _unreadable(self, errors: Sequence[OmmaError]) -> Finding:
-        again = f"then `omma doctor {self.options.run}`"
-        title = f"{len(errors)} of {len(self.chosen)} samples cannot be read"
-        fix = f"{errors[0].hint}; {again}" if errors[0].hint else f"mend or leave out these files; {again}"
-        return Finding("error", title, f"the first: {errors[0].message}", fix)
 
     def judge(self) -> None:
         """Findings and the sections of numbers."""
