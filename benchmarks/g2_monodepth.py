@@ -26,7 +26,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from loading import photo
-from measure import header, interleaved, print_header, print_table, write_json
+from measure import interleaved, parts_parser, run_parts
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as V
 
@@ -369,29 +369,15 @@ def goal(form: str) -> float | str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = parts_parser(
+        __doc__, PARTS, quick="a small network at 96 x 96, two repeats", device="of loss and step"
     )
-    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
-    parser.add_argument("--quick", action="store_true", help="a small network at 96 x 96, two repeats")
     parser.add_argument("--size", type=int, default=320, help="of crops and network inputs")
     parser.add_argument("--images", type=int, default=6, help="of loading")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--device", default="cpu", help="of loss and step")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     if options.quick:
         options.size, options.repeats, options.images = 96, 2, 2
-    tables: dict[str, Any] = {}
-    for part in options.parts:
-        torch.set_num_threads(1 if part == "loading" else options.threads)
-        tables[part] = {"machine": header(options.device) | {"size": options.size}}
-        print_header(f"G2-MonoDepth: {part}", tables[part]["machine"])
-        columns, rows = PARTS[part](options)
-        print_table(columns, rows)
-        tables[part]["rows"] = [dict(zip(columns, row, strict=True)) for row in rows]
-    write_json(options.json, tables)
+    run_parts("G2-MonoDepth", PARTS, options, lambda part: {"size": options.size}, one_thread=["loading"])
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,3 +130,56 @@ def write_json(path: Path | None, result: Mapping[str, Any]) -> None:
     if path is not None:
         path.write_text(json.dumps(result, indent=2), encoding="utf-8")
         print(f"written: {path}")
+
+
+Part = Callable[[argparse.Namespace], tuple[list[str], list[Any]]]
+
+
+def parts_parser(
+    description: str | None, parts: Mapping[str, Part], *, quick: str, device: str
+) -> argparse.ArgumentParser:
+    """Parser with what benchmarks of several parts have in common.
+
+    Args:
+        description: of the benchmark.
+        parts: name -> function of the options that gives columns and rows.
+        quick: what --quick does.
+        device: what --device is for.
+    """
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=description, formatter_class=raw)
+    parser.add_argument("--parts", nargs="+", choices=list(parts), default=list(parts))
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cpu", help=device)
+    parser.add_argument("--json", type=Path)
+    return parser
+
+
+def run_parts(
+    title: str,
+    parts: Mapping[str, Part],
+    options: argparse.Namespace,
+    about: Callable[[str], dict[str, Any]],
+    *,
+    one_thread: Collection[str] = (),
+) -> None:
+    """Measure the chosen parts, print their tables and write them as JSON.
+
+    Args:
+        title: of the benchmark.
+        parts: as for `parts_parser`.
+        options: what its parser read.
+        about: part -> sizes that belong to its numbers.
+        one_thread: parts that are measured on one thread whatever the options say.
+    """
+    tables: dict[str, Any] = {}
+    for part in options.parts:
+        torch.set_num_threads(1 if part in one_thread else options.threads)
+        tables[part] = {"machine": header(options.device) | about(part)}
+        print_header(f"{title}: {part}", tables[part]["machine"])
+        columns, rows = parts[part](options)
+        print_table(columns, rows)
+        tables[part]["rows"] = [dict(zip(columns, row, strict=True)) for row in rows]
+    write_json(options.json, tables)

@@ -15,14 +15,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from loading import photo
-from measure import Timing, header, interleaved, peak_mib, print_header, print_table, write_json
+from measure import Timing, interleaved, parts_parser, peak_mib, run_parts
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 from torch import Tensor, nn
@@ -194,30 +193,21 @@ PARTS = {"views": views, "language": language}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = parts_parser(
+        __doc__, PARTS, quick="small panorama and model, two repeats", device="of the language model"
     )
-    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
-    parser.add_argument("--quick", action="store_true", help="small panorama and model, two repeats")
     parser.add_argument("--width", type=int, default=4096, help="of the panorama")
     parser.add_argument("--layers", type=int, default=4, help="of the language model; the real one has 24")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--device", default="cpu", help="of the language model")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     if options.quick:
         options.width, options.layers, options.repeats = 1024, 1, 2
-    tables: dict[str, Any] = {}
-    for part in options.parts:
-        torch.set_num_threads(1 if part == "views" else options.threads)
-        about = {"width": options.width} if part == "views" else {"layers": options.layers}
-        tables[part] = {"machine": header(options.device) | about}
-        print_header(f"PanoLLaVA: {part}", tables[part]["machine"])
-        columns, rows = PARTS[part](options)
-        print_table(columns, rows)
-        tables[part]["rows"] = [dict(zip(columns, row, strict=True)) for row in rows]
-    write_json(options.json, tables)
+    run_parts(
+        "PanoLLaVA",
+        PARTS,
+        options,
+        lambda part: {"width": options.width} if part == "views" else {"layers": options.layers},
+        one_thread=["views"],
+    )
 
 
 if __name__ == "__main__":

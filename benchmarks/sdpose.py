@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 import torch
 from loading import photo
-from measure import header, interleaved, peak_mib, print_header, print_table, write_json
+from measure import interleaved, parts_parser, peak_mib, run_parts
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -347,29 +347,13 @@ def goal(part: str, form: str) -> float | str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
-    parser.add_argument("--quick", action="store_true", help="a small network, two repeats")
+    parser = parts_parser(__doc__, PARTS, quick="a small network, two repeats", device="of all but photos")
     parser.add_argument("--batch", type=int, default=2, help="crops of a step, of inference and of scores")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--device", default="cpu", help="of all but photos")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     if options.quick:
         options.repeats, options.batch = 2, 2
         TARGETS.clear()  # they are for the published networks
-    torch.set_num_threads(options.threads)
-    tables: dict[str, Any] = {}
-    for part in options.parts:
-        tables[part] = {"machine": header(options.device) | {"batch": options.batch}}
-        print_header(f"SDPose: {part}", tables[part]["machine"])
-        columns, rows = PARTS[part](options)
-        print_table(columns, rows)
-        tables[part]["rows"] = [dict(zip(columns, row, strict=True)) for row in rows]
-    write_json(options.json, tables)
+    run_parts("SDPose", PARTS, options, lambda part: {"batch": options.batch})
 
 
 if __name__ == "__main__":
