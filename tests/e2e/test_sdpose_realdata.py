@@ -88,12 +88,14 @@ def test_numbers_say_which_boxes_and_are_those_of_cocos_tool(run, coco, boxes):
     np.testing.assert_allclose(found, _coco_numbers(coco, file), rtol=1e-9)
 
 
-def test_comparing_numbers_of_other_boxes_is_warned_of(run, tmp_path, coco):
+def test_numbers_of_other_boxes_are_not_compared(run, tmp_path, coco, capsys):
     other = Path(shutil.copytree(run, tmp_path / "detected"))
     _evaluate(run, "data.boxes=ground_truth")
     _evaluate(other, f"data.boxes={files.DETECTIONS}")
-    assert _omma("compare", run, other, "--out", tmp_path / "out") == 0
-    summary = (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
-    assert "The setting of the evaluation on val differs" in summary
-    assert "annotated boxes" in summary
-    assert "detector's boxes" in summary
+    capsys.readouterr()
+    words = [str(word) for word in ("compare", run, other, "--out", tmp_path / "out")]
+    assert _run(words, debug=False) == 2
+    said = capsys.readouterr().err
+    assert f"data.boxes=ground_truth, detected with data.boxes={files.DETECTIONS}" in said
+    assert "omma eval detected data.boxes=ground_truth" in said
+    assert not (tmp_path / "out").exists()
