@@ -10,7 +10,7 @@ import numpy as np
 
 from omma.commands.build import Loaded, build_data, device_of, load_run
 from omma.commands.flags import read_words
-from omma.commands.tables import csv_text, text_table
+from omma.commands.tables import cell_text, csv_text, text_table
 from omma.data.dataset import Collate, Samples
 from omma.data.loader import to_device
 from omma.engine.evaluate import EvalResult, evaluate
@@ -179,6 +179,6 @@ def _write_study(folder: Path, key: str, found: dict[str, Any], console: RunLog)
 
 def _table(result: EvalResult, title: str, missing: Mapping[str, str]) -> str:
     width = max(len(name) for name in (*result.metrics, *missing))
-    rows = [f"  {name:<{width}}  {value:.4f}" for name, value in result.metrics.items()]
+    rows = [f"  {name:<{width}}  {cell_text(value)}" for name, value in result.metrics.items()]
     rows += [f"  {name:<{width}}  unavailable: {reason}" for name, reason in missing.items()]
     return "\n".join([title, *rows])

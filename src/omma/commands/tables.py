@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,9 +21,9 @@ def csv_text(rows: Sequence[Row]) -> str:
 
 
 def text_table(rows: Sequence[Row]) -> str:
-    """Aligned columns with a header line; numbers with four decimals, absent values as "-"."""
+    """Aligned columns with a header line; cells as `cell_text` has them."""
     names = columns(rows)
-    cells = [names] + [[_cell(row.get(name)) for name in names] for row in rows]
+    cells = [names] + [[cell_text(row.get(name)) for name in names] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
     lines = ("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)
     return "\n".join(lines)
@@ -33,7 +34,8 @@ def columns(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(key for row in rows for key in row))
 
 
-def _cell(value: Any) -> str:
-    if value is None:
+def cell_text(value: Any) -> str:
+    """A number with four decimals; "-" for what is absent, such as a metric without samples (None or NaN)."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     return f"{value:.4f}" if isinstance(value, float) else str(value)

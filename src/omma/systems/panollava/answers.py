@@ -44,5 +44,5 @@ def answers_jsonl(answers: Sequence[Answer], stage: str) -> str:
 
 
 def answer_file(prediction: Prediction) -> Mapping[str, bytes]:
-    """One answer for `omma predict`: token, image_path, query, references and answer as JSON."""
+    """One answer for `omma predict`: token, image_path, query, references, views and answer as JSON."""
     return {".json": (json.dumps(prediction.meta, ensure_ascii=False, indent=1) + "\n").encode()}

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omma.core.panorama import View
-from omma.systems.panollava.sheet import view_name
-from omma.systems.panollava.viz import draw_lines
+from omma.systems.panollava.viz import draw_lines, view_name
 from omma.viz.image import GREY, WHITE, Image, Tile, panel
 
 HELPS, HARMS = (0, 114, 178), (213, 94, 0)

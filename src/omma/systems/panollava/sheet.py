@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from omma.core.panorama import View
 from omma.data.dataset import Sample
 from omma.systems.panollava.config import ViewsSection
 from omma.systems.panollava.samples import read_panorama
 from omma.systems.panollava.views import view_layout
-from omma.systems.panollava.viz import draw_lines
+from omma.systems.panollava.viz import draw_lines, view_name
 from omma.viz.image import Image, Tile, panel, resize_photo
 
 _WIDTH, _MARGIN, _PANORAMA, _MOST = 1200, 16, (180, 360), 8
@@ -63,12 +62,3 @@ class _Text:
         drawn = draw_lines(self.lines, width=self.width)[:height]
         white = np.full((height - len(drawn), self.width, 3), 255, np.uint8)
         return np.concatenate([drawn, white])
-
-
-def view_name(view: View | None, turn_deg: float = 0.0) -> str:
-    """Where a view looks on a panorama whose front was turned by so much, such as "yaw 45"."""
-    if view is None:
-        return "whole"
-    yaw = 180 - (180 - view.yaw_deg - turn_deg) % 360
-    pitch = f", pitch {view.pitch_deg:.0f}" if view.pitch_deg else ""
-    return f"yaw {yaw:.0f}{pitch}"

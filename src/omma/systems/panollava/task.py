@@ -23,7 +23,7 @@ from omma.systems.panollava.losses import OverlapLoss
 from omma.systems.panollava.model import PanoLLaVA, build_model, learning_parts
 from omma.systems.panollava.text import build_conversation, collate_text, load_tokenizer
 from omma.systems.panollava.views import view_layout
-from omma.systems.panollava.viz import draw
+from omma.systems.panollava.viz import draw, view_name
 
 _CONSISTENCY = ("overlap_cosine", "overlap_retrieval", "effective_rank", "token_std")
 _EXAMPLE = ("What is behind you?", "A red car.")
@@ -92,6 +92,8 @@ class PanoTask(Task):
         """The answer to one question, or in stage vision how its views' tokens are related."""
         views = inputs["views"][0].cpu().numpy()
         meta = {key: inputs[key][0] for key in ("token", "image_path", "query", "references")}
+        turn_deg = float(inputs["yaw_deg"][0])
+        meta["views"] = [view_name(view, turn_deg) for view in view_layout(self.config.data.views)]
         arrays = {"views": views, "yaw_deg": inputs["yaw_deg"][0].cpu().numpy()}
         if self.conversation is None:
             means = self.model.encode(self._normalise(inputs)).float().mean(2)[0]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from omma.core.panorama import View
 from omma.engine.task import Prediction
 from omma.viz.image import Image, Tile, colour_map, draw_text, panel, resize_map
 
@@ -26,7 +27,8 @@ def draw(predictions: Sequence[tuple[str, Prediction]]) -> Image:
     """
     first = predictions[0][1]
     views = first.arrays["views"].transpose(0, 2, 3, 1)
-    tiles = [Tile(np.ascontiguousarray(view), f"view {index}") for index, view in enumerate(views)]
+    names = first.meta["views"]
+    tiles = [Tile(np.ascontiguousarray(view), name) for view, name in zip(views, names, strict=True)]
     rows = [tiles[start : start + _MOST] for start in range(0, len(tiles), _MOST)]
     likeness = [
         _likeness(name, run.arrays["likeness"]) for name, run in predictions if "likeness" in run.arrays
@@ -35,6 +37,15 @@ def draw(predictions: Sequence[tuple[str, Prediction]]) -> Image:
     if likeness:
         return np.concatenate([picture, panel([likeness], width=_WIDTH, max_row_height=360)])
     return np.concatenate([picture, draw_lines(_lines(first.meta, predictions), width=_WIDTH)])
+
+
+def view_name(view: View | None, turn_deg: float = 0.0) -> str:
+    """Where a view looks on a panorama whose front was turned by so much, such as "yaw 45°"."""
+    if view is None:
+        return "whole"
+    yaw = 180 - (180 - view.yaw_deg - turn_deg) % 360
+    pitch = f", pitch {view.pitch_deg:.0f}°" if view.pitch_deg else ""
+    return f"yaw {round(yaw)}°{pitch}"
 
 
 def _likeness(name: str, cosines: NDArray[np.floating]) -> Tile:
