@@ -29,7 +29,9 @@ def test_a_prediction_says_where_its_views_look():
     settings = {key: parse_yaml(text, key) for key, text in words}
     task = omma.build("panollava/tiny", **settings, **{"data.views.global_view": True})
     batch = task.example_batch(1)
-    prompts = {f"prompt_{name}": batch[key] for name, key in (("ids", "input_ids"), ("mask", "attention_mask"))}
+    prompts = {
+        f"prompt_{name}": batch[key] for name, key in (("ids", "input_ids"), ("mask", "attention_mask"))
+    }
     prediction = task.eval().predict({**batch, **prompts})
     yaws = [f"yaw {yaw}°" for yaw in (0, 45, 90, 135, 180, -135, -90, -45)]
     assert prediction.meta["views"] == ["whole", *yaws]

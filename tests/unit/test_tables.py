@@ -10,7 +10,12 @@ from omma.engine.evaluate import EvalResult
 def test_a_metric_without_samples_is_a_dash():
     result = EvalResult({"iou": 0.25, "distinct1": math.nan}, [], [], {})
     lines = _table(result, "run on val", {"spice": "needs Java"}).splitlines()
-    assert lines == ["run on val", "  iou        0.2500", "  distinct1  -", "  spice      unavailable: needs Java"]
+    assert lines == [
+        "run on val",
+        "  iou        0.2500",
+        "  distinct1  -",
+        "  spice      unavailable: needs Java",
+    ]
 
 
 def test_absent_values_of_rows_are_dashes():
