@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,51 @@ def write_file(file: Path, content: Mapping[str, Any]) -> Path:
     torch.save(dict(content), unfinished)
     os.replace(unfinished, file)  # noqa: PTH105  replaces on Windows too
     return file
+
+
+def prune(folder: Path, pattern: str, *, keep_last: int = 0, kept: Collection[str] = ()) -> None:
+    """Delete the files of a folder that match a pattern, but the newest and those named.
+
+    Args:
+        folder: where the files lie.
+        pattern: of whole names; its first group is the number that says how new a file is.
+        keep_last: how many of the newest stay.
+        kept: names that stay besides and do not count.
+    """
+    found = {file: re.fullmatch(pattern, file.name) for file in folder.iterdir()}
+    numbers = {file: int(match[1]) for file, match in found.items() if match and file.name not in kept}
+    for file in sorted(numbers, key=lambda file: -numbers[file])[keep_last:]:
+        file.unlink()
+
+
+def require_entries(content: Mapping[str, Any], *names: str) -> None:
+    """Make sure that a file holds what a training goes on from.
+
+    Args:
+        content: what the file holds.
+        names: of its entries; a dot leads into one, as in meta.epoch.
+
+    Raises:
+        CheckpointError: some are missing.
+    """
+    missing = [name for name in names if not _holds(content, name)]
+    if missing:
+        raise cannot_go_on(", ".join(missing))
+
+
+def cannot_go_on(missing: str) -> CheckpointError:
+    """The error of a file that a training cannot go on from, by what it lacks."""
+    return CheckpointError(
+        f"the file has no {missing}, so its training cannot be continued",
+        "--init FILE starts a new training from its weights",
+    )
+
+
+def _holds(content: Any, name: str) -> bool:
+    first, _, rest = name.partition(".")
+    if not isinstance(content, Mapping) or first not in content:
+        return False
+    return not rest or _holds(content[first], rest)
 
 
 def require_all_weights(weights: Mapping[str, Tensor], task: Task) -> None:

@@ -13,7 +13,9 @@ from omma.core.reference_state import plain_state
 from omma.engine.adopt import ForeignTraining
 from omma.engine.checkpoint import TrainingState
 from omma.engine.foreign import (
+    prune,
     require_all_weights,
+    require_entries,
     to_our_order,
     to_their_order,
     trainable,
@@ -21,7 +23,6 @@ from omma.engine.foreign import (
     write_file,
 )
 from omma.engine.task import Task
-from omma.errors import CheckpointError
 from omma.systems.diffbev.convert import from_reference, reference_state
 from omma.systems.diffbev.keys import convert_merging, our_name
 
@@ -57,7 +58,7 @@ def write_training_file(folder: Path, task: Task, state: TrainingState) -> Path:
     content["optimizer"] = to_their_order(state.optimizer, _their_indices(weights, task), number, task, back)
     file = write_file(folder / f"iter_{state.step}.pth", content)
     write_file(folder / LATEST, content)
-    _prune(folder, task.config.save.keep_last)
+    prune(folder, r"iter_(\d+)\.pth", keep_last=task.config.save.keep_last)
     return file
 
 
@@ -71,23 +72,14 @@ def read_training_file(content: Mapping[str, Any], task: Task) -> ForeignTrainin
     Raises:
         CheckpointError: the file holds weights only, or of another network.
     """
-    step = content.get("iter", content.get("meta", {}).get("iter"))
-    if "state_dict" not in content or "optimizer" not in content or step is None:
-        raise CheckpointError(
-            "the file has no state_dict, optimizer and iter, so its training cannot be continued",
-            "--init FILE starts a new training from its weights",
-        )
+    steps = "iter" if "iter" in content else "meta.iter"
+    require_entries(content, "state_dict", "optimizer", steps)
     weights = from_reference(content)
     require_all_weights(weights, task)
     indices = _their_indices(plain_state(content["state_dict"]), task)
     moments = to_our_order(content["optimizer"]["state"], indices, task, _converted)
+    step = content["iter"] if steps in content else content["meta"]["iter"]
     return ForeignTraining(weights, moments, int(step))
-
-
-def _prune(folder: Path, keep_last: int) -> None:
-    files = [file for file in folder.glob("iter_*.pth") if file.stem[5:].isdigit()]
-    for file in sorted(files, key=lambda file: int(file.stem[5:]))[:-keep_last]:
-        file.unlink()
 
 
 def _their_indices(weights: Mapping[str, Any], task: Task) -> list[int]:

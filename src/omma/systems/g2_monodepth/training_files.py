@@ -14,6 +14,8 @@ from torch import nn
 from omma.engine.adopt import ForeignTraining
 from omma.engine.checkpoint import TrainingState
 from omma.engine.foreign import (
+    cannot_go_on,
+    prune,
     require_all_weights,
     to_our_order,
     to_their_order,
@@ -22,7 +24,6 @@ from omma.engine.foreign import (
     write_file,
 )
 from omma.engine.task import Task
-from omma.errors import CheckpointError
 from omma.systems.g2_monodepth.convert import CONTAINERS, from_reference, published_name, reference_state
 from omma.systems.g2_monodepth.keys import CLASSIFIER
 
@@ -62,8 +63,7 @@ def write_training_file(folder: Path, task: Task, state: TrainingState) -> Path:
     names = {"best": BEST, "final": FINAL}
     name = names.get(state.kind, f"checkpoint_epoch{max(epoch, 0):03d}.pth")
     file = write_file(folder / name, content)
-    for old in sorted(folder.glob("checkpoint_epoch*.pth"))[: -task.config.save.keep_last]:
-        old.unlink()
+    prune(folder, r"checkpoint_epoch(\d+)\.pth", keep_last=task.config.save.keep_last)
     return file
 
 
@@ -82,10 +82,7 @@ def read_training_file(content: Mapping[str, Any], task: Task) -> ForeignTrainin
     optimizer = optimizer[0] if isinstance(optimizer, list) and optimizer else optimizer
     step = _step(content, optimizer.get("state", {})) if isinstance(optimizer, Mapping) else None
     if step is None:
-        raise CheckpointError(
-            "the file has no optimiser's state or steps, so its training cannot be continued",
-            "--init FILE starts a new training from its weights",
-        )
+        raise cannot_go_on("optimiser's state or steps")
     weights = from_reference(content)
     require_all_weights(weights, task)
     indices = _their_indices(_parameter_names(content, task.model), task)

@@ -21,6 +21,7 @@ from omma.systems.lss.keys import HEAD, TO_REFERENCE, TO_TIMM, rename
 from omma.systems.lss.model import STRIDE, BevEncoder, CameraEncoder, LiftSplatShoot
 
 PROJECT = "Lift-Splat-Shoot"
+CONTAINERS = ("model_state_dict",)
 BACKBONE = "tf_efficientnet_b0"
 COMPUTED = ("dx", "bx", "nx", "frustum")
 PUBLISHED = {
@@ -232,7 +233,7 @@ def _check_channels(weights: Mapping[str, Tensor], bounds: dict[str, Bounds], kn
 
 
 def _plain_state(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
-    return plain_state(state_dict, "model_state_dict")
+    return plain_state(state_dict, *CONTAINERS)
 
 
 def _shape(weights: Mapping[str, Tensor], key: str) -> tuple[int, ...]:

@@ -14,9 +14,8 @@ from torch import Tensor
 from omma.core.reference_state import plain_state
 from omma.engine.adopt import ForeignTraining
 from omma.engine.checkpoint import TrainingState
-from omma.engine.foreign import to_our_order, trainable, without_buffers
+from omma.engine.foreign import require_entries, to_our_order, trainable, without_buffers
 from omma.engine.task import Task
-from omma.errors import CheckpointError
 from omma.systems.panollava.convert import CONTAINERS, from_reference
 from omma.systems.panollava.keys import our_names
 from omma.systems.panollava.lora import save_adapters
@@ -74,12 +73,7 @@ def read_training_file(content: Mapping[str, Any], task: Task) -> ForeignTrainin
     stage = told.get("stage") if isinstance(told, Mapping) else None
     if stage is not None and stage != task.stage:
         return ForeignTraining(weights, [], 0)
-    missing = [key for key in ("optimizer_states", "global_step") if key not in content]
-    if missing:
-        raise CheckpointError(
-            f"the file has no {', '.join(missing)}, so its training cannot be continued",
-            "--init FILE starts a new training from its weights",
-        )
+    require_entries(content, "optimizer_states", "global_step")
     states: Sequence[Mapping[str, Any]] = content["optimizer_states"]
     moments = to_our_order(states[0]["state"], _their_numbers(content, task), task) if states else []
     return ForeignTraining(weights, moments, int(content["global_step"]))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,9 @@ from omma.core.reference_state import plain_state
 from omma.engine.adopt import ForeignTraining
 from omma.engine.checkpoint import TrainingState
 from omma.engine.foreign import (
+    prune,
     require_all_weights,
+    require_entries,
     to_our_order,
     to_their_order,
     trainable,
@@ -19,7 +20,6 @@ from omma.engine.foreign import (
     write_file,
 )
 from omma.engine.task import Task
-from omma.errors import CheckpointError
 from omma.systems.sdpose.convert import CONTAINERS, from_reference, to_reference
 from omma.systems.sdpose.keys import is_hrnet, our_name
 
@@ -59,11 +59,11 @@ def write_training_file(folder: Path, task: Task, state: TrainingState) -> Path:
     }
     file = write_file(folder / name, content)
     if state.kind == "best":
-        _prune(folder, r"best_.+_(?:epoch|iter)_(\d+)\.pth", kept=[name])
+        prune(folder, r"best_.+_(?:epoch|iter)_(\d+)\.pth", kept=[name])
         return file
     write_file(folder / LATEST, content)
     for kind in ("epoch", "iter"):
-        _prune(folder, rf"{kind}_(\d+)\.pth", keep_last=task.config.save.keep_last)
+        prune(folder, rf"{kind}_(\d+)\.pth", keep_last=task.config.save.keep_last)
     return file
 
 
@@ -77,18 +77,12 @@ def read_training_file(content: Mapping[str, Any], task: Task) -> ForeignTrainin
     Raises:
         CheckpointError: the file holds weights only, or of another network.
     """
-    meta = content.get("meta", {})
-    missing = [key for key in ("state_dict", "optimizer") if key not in content]
-    missing += [f"meta.{key}" for key in ("epoch", "iter") if key not in meta]
-    if missing:
-        raise CheckpointError(
-            f"the file has no {', '.join(missing)}, so its training cannot be continued",
-            "--init FILE starts a new training from its weights",
-        )
+    require_entries(content, "state_dict", "optimizer", "meta.epoch", "meta.iter")
     weights = from_reference(content)
     require_all_weights(weights, task)
     indices = _their_indices(without_buffers(list(plain_state(content, *CONTAINERS))), task)
     moments = to_our_order(content["optimizer"]["state"], indices, task)
+    meta = content["meta"]
     whole = not meta.get(_INNER)  # the original saves at the end of epochs alone
     return ForeignTraining(weights, moments, int(meta["iter"]), int(meta["epoch"]) if whole else None)
 
@@ -109,11 +103,3 @@ def _their_indices(names: list[str], task: Task) -> list[int]:
     hrnet = is_hrnet(names)
     number = {our_name(name, hrnet=hrnet): index for index, name in enumerate(names)}
     return [number[name] for name in trainable(task)]
-
-
-def _prune(folder: Path, pattern: str, *, keep_last: int = 0, kept: Collection[str] = ()) -> None:
-    """Delete the files of a pattern but the newest, by the number in their names, and those named."""
-    found = {file: re.fullmatch(pattern, file.name) for file in folder.glob("*.pth")}
-    numbers = {file: int(match[1]) for file, match in found.items() if match and file.name not in kept}
-    for file in sorted(numbers, key=lambda file: -numbers[file])[keep_last:]:
-        file.unlink()
