@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from omma.config.base import Period, PlateauSchedule
+from omma.core.meter import Meter
 from omma.engine.checkpoint import find_last, read_meta
+from omma.engine.task import Batch, StepInfo
 from omma.errors import Preempted
 from omma.runs.folder import RunFolder
 from omma.runs.metrics import read_metrics
@@ -221,3 +224,49 @@ def test_a_stop_before_the_first_step_starts_again_from_the_same_weights(tmp_pat
     torch.manual_seed(123)
     toy_fit(tmp_path / "run", config)
     assert_same(run, straight(config))
+
+
+SCORES = {4: (1.0, 2.0), 8: (0.5, 1.0), 12: (0.0, 1.5)}  # step -> accuracy, entropy
+
+
+class Told(ToyTask):
+    """Gives the scores that it was told: accuracy falls; entropy is best at step 8."""
+
+    def training_step(self, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
+        self.now = info.step + 1
+        return super().training_step(batch, info)
+
+    def validation_step(self, batch: Batch, meters: Mapping[str, Meter]) -> None:
+        accuracy, entropy = SCORES[self.now]
+        meters["accuracy"].update(batch["token"], torch.full((len(batch["token"]),), 2 * accuracy))
+        meters["entropy"].update(entropy)
+
+
+@pytest.mark.parametrize(
+    ("save_every", "recorded", "best_step", "said"),
+    [
+        (4, True, 8, "it was 1 at step 8"),  # these weights are there as step_000008
+        (5, True, 12, "it was 2 at step 4"),  # those of step 8 are gone, those of step 4 are in best/
+        (4, False, 12, "no value of it so far"),
+    ],
+)
+def test_another_best_metric_starts_from_its_own_history(tmp_path, save_every, recorded, best_step, said):
+    """best/ and its value belong to one metric: the new one's best among the weights that are there."""
+    saves = {"every": Period(save_every)}
+    config = toy_config(save=saves)
+    with pytest.raises(Preempted):
+        toy_fit(tmp_path / "run", config, Told(config, on_train=_signal_at(9)))
+    run = RunFolder(tmp_path / "run")
+    assert read_meta(run.checkpoints / "best")["step"] == 4
+    if not recorded:
+        text = run.metrics_file.read_text(encoding="utf-8")
+        run.metrics_file.write_text(text.replace(",entropy", ",other"), encoding="utf-8")
+    config = toy_config(save={**saves, "best": "entropy"})
+    _, result = toy_fit(tmp_path / "run", config, Told(config))
+    assert (result.best_value, result.best_step) == (SCORES[best_step][1], best_step)
+    assert read_meta(run.checkpoints / "best")["step"] == best_step
+    best = run.status()["best"]
+    assert (best["metric"], best["value"], best["step"]) == ("entropy", result.best_value, best_step)
+    assert f"best/ was kept by accuracy, from here by entropy; {said}" in run.log_file.read_text(
+        encoding="utf-8"
+    )

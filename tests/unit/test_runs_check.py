@@ -219,6 +219,21 @@ def test_intervals_may_change_with_a_resume(run: RunFolder) -> None:
         check_runs([str(run.path)])
 
 
+def test_a_metric_that_decides_since_a_resume_counts_from_there(run: RunFolder) -> None:
+    """A better validation before it has no weights any more."""
+    lower = SYSTEM.best[1] == "min"
+    values = {4: 0.25 if lower else 0.5, 8: 0.5 if lower else 0.25, 12: 0.3 if lower else 0.4}
+    rows = [(step, "train", {"loss": 1.0}) for step in range(EVERY, STEPS + 1, EVERY)]
+    write_rows(run, [*rows, *((step, "val", {SYSTEM.best[0]: value}) for step, value in values.items())])
+    best = {"metric": SYSTEM.best[0], "value": values[12], "step": 12}
+    change(run.checkpoints / "best" / "meta.json", step=12)
+    run.set_status("finished", best=best)
+    with pytest.raises(DataError, match="1 of the lines"):
+        check_runs([str(run.path)])
+    run.set_status("finished", best=best | {"since": 9})
+    check_runs([str(run.path)])
+
+
 def test_weights_of_an_original_project_need_no_training(tmp_path: Path) -> None:
     config = open_recipe(f"{SYSTEM.name}/base").config.as_dict()
     run = RunFolder.create(tmp_path, "imported", config=config, command=["omma", "import"])

@@ -187,7 +187,8 @@ def _to_both_ends(steps: Sequence[int], last: Any, every: int, fix: str) -> None
 def _best_row(rows: Sequence[Row], status: Mapping[str, Any], run: RunFolder) -> None:
     best = status["best"]
     name, mode = best_metric(status, str(_config(run).get("system", {}).get("name")), rows)
-    values = {row["step"]: row[name] for row in rows if row["phase"] == "val" and name in row}
+    counted = [row for row in rows if row["step"] > best.get("since", -1) or row["step"] == best["step"]]
+    values = {row["step"]: row[name] for row in counted if row["phase"] == "val" and name in row}
     choose = min if mode == "min" else max
     finite = {step: value for step, value in values.items() if value == value}
     if not finite or best["value"] != choose(finite.values()) or finite.get(best["step"]) != best["value"]:

@@ -25,6 +25,7 @@ from omma.engine.ema import Ema
 from omma.engine.evaluate import Evaluator, metric_names
 from omma.engine.fabric import open_fabric
 from omma.engine.failures import Activity, check_finite, explained
+from omma.engine.judge import Judge
 from omma.engine.launch import world
 from omma.engine.optim import build_optimizer, set_lr
 from omma.engine.ranks import leave, mean_over_ranks, rank
@@ -32,7 +33,6 @@ from omma.engine.record import Recorder, StepClock, columns, memory_gib
 from omma.engine.rng import seed_step
 from omma.engine.schedule import lr_factor
 from omma.engine.setup import (
-    Judge,
     Say,
     describe,
     deterministic_kernels,
@@ -157,6 +157,7 @@ class Training:
         self.module, self.optimizer, self.state = _set_up(fabric, task, config, len(train_data), console.line)
         self.state.resume(run, config, console.line)
         progress = self.state.progress
+        self.judge.take_up(progress, run, console.line)
         self.length = progress.length(config.train.length, len(train_data))
         num_steps = self.length.total - progress.step
         self.loader = train_loader(train_data, collate, config, progress.position, num_steps, fabric.device)
@@ -194,8 +195,9 @@ class Training:
             self.evaluator.close()
 
     def _loop(self) -> None:
-        self.recorder.status("running", step=self.state.progress.step, error=None)
-        if self.state.progress.pending_validation:
+        progress = self.state.progress
+        self.recorder.status("running", step=progress.step, error=None, best=self.judge.told(progress))
+        if progress.pending_validation:
             self._validate_and_save()
         self.clock.restart()
         while not self._finished():
@@ -279,8 +281,7 @@ class Training:
         progress.pending_validation = False
         better = self.judge.judge(progress, metrics)
         values = {"time_s": round(self.clock.total_s(), 3), **metrics}
-        best = self.judge.metric, progress.best_value, progress.best_step
-        self.recorder.val_row(progress.step, progress.position.epoch, values, best)
+        self.recorder.val_row(progress.step, progress.position.epoch, values, self.judge.told(progress))
         if better:
             self._save("best")
         self.clock.restart()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -167,21 +168,21 @@ class Recorder:
             self.line(line)
 
     def val_row(
-        self, step: int, epoch: int, values: Mapping[str, float], best: tuple[str, float | None, int]
+        self, step: int, epoch: int, values: Mapping[str, float], best: Mapping[str, Any] | None
     ) -> None:
-        """Record one validation, and `best`: metric, value and step of the best one so far."""
+        """Record one validation, and "metric", "value" and "step" of the best one so far, if there is one."""
         if not self._active:
             return
         if step not in self._validated:  # a resume may repeat a validation that was recorded, not saved
             self._write(step, epoch, "val", values)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name not in MEASURED)
         self.line(f"step {step} validation  {shown}")
-        metric, value, best_step = best
-        if value is not None:
+        if best is not None:
+            metric, value, best_step = best["metric"], best["value"], best["step"]
             self.line(f"best {metric} {value:.4g} at step {best_step}")
-            for line in self._watch.val_row(values[metric], best):
+            for line in self._watch.val_row(values[metric], (metric, value, best_step)):
                 self.line(line)
-            self.status("running", step=step, best={"metric": metric, "value": value, "step": best_step})
+            self.status("running", step=step, best=best)
 
     def _write(self, step: int, epoch: int, phase: str, values: Mapping[str, float | None]) -> None:
         for output in (self._metrics, *self._mirrors):

@@ -1,25 +1,24 @@
-"""What is settled before the first step: device, kernels, form of the network, data, the deciding metric."""
+"""What is settled before the first step: device, kernels, form of the network, data."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 
-from omma.config.base import PlateauSchedule, RunConfig, Train
+from omma.config.base import RunConfig, Train
 from omma.data.dataset import Collate, Samples
 from omma.data.loader import Loader, start_method
 from omma.data.sampler import Position, TrainBatches
 from omma.engine.evaluate import Evaluator
+from omma.engine.judge import Judge
 from omma.engine.ranks import rank, world_size
 from omma.engine.recompute import recompute_activations
-from omma.engine.schedule import Length, improved, warmup_steps
+from omma.engine.schedule import Length, warmup_steps
 from omma.engine.state import Progress
 from omma.engine.task import Task
-from omma.errors import ConfigError
-from omma.runs.metrics import direction
 
 Say = Callable[[str], None]
 
@@ -132,46 +131,3 @@ def describe(
     warmup = warmup_steps(config.schedule, length)
     if 2 * warmup > length.total > 0:
         say(f"schedule.warmup of {warmup} steps takes more than half of the {length.total} steps")
-
-
-class Judge:
-    """Decides by one metric about best/, early stop and the plateau schedule.
-
-    Args:
-        config: the recipe.
-        best: the system's metric and its direction, ("val/iou", "max").
-        names: the metrics that a validation gives.
-
-    Raises:
-        ConfigError: the metric is none of them.
-    """
-
-    def __init__(self, config: RunConfig, best: tuple[str, str], names: Sequence[str]) -> None:
-        self._config = config
-        self.metric = (config.save.best or best[0]).removeprefix("val/")
-        self.mode = best[1] if self.metric == best[0].removeprefix("val/") else direction(self.metric)
-        if self.metric not in names:
-            raise ConfigError(
-                f"save.best: a validation gives no {self.metric}", f"there are {', '.join(sorted(names))}"
-            )
-
-    def judge(self, progress: Progress, metrics: dict[str, float]) -> bool:
-        """Count one validation in `progress`; whether it is the best so far."""
-        value, schedule, early_stop = (
-            metrics[self.metric],
-            self._config.schedule,
-            self._config.train.early_stop,
-        )
-        progress.metrics = metrics
-        if isinstance(schedule, PlateauSchedule):
-            progress.plateau.update(schedule, value, self.mode)
-        progress.early_stop.count(value, self.mode, early_stop.min_delta if early_stop else 0.0)
-        better = improved(value, progress.best_value, self.mode)
-        if better:
-            progress.best_value, progress.best_step = value, progress.step
-        return better
-
-    def stops_early(self, progress: Progress) -> bool:
-        """Whether the recipe's patience is at its end."""
-        early_stop = self._config.train.early_stop
-        return early_stop is not None and progress.early_stop.bad >= early_stop.patience

@@ -46,6 +46,8 @@ class Progress:
         time_s: seconds of training so far.
         best_value: best value of the best metric; None before the first validation.
         best_step: step of that validation.
+        judged_by: the metric that the best value is of, and "max" or "min"; None before a start.
+        judged_since: the step from which on that metric has decided.
         metrics: of the last validation.
         early_stop: validations without improvement.
         plateau: state of the plateau schedule.
@@ -59,6 +61,8 @@ class Progress:
     time_s: float = 0.0
     best_value: float | None = None
     best_step: int = 0
+    judged_by: tuple[str, str] | None = None
+    judged_since: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     early_stop: Patience = field(default_factory=Patience)
     plateau: Plateau = field(default_factory=Plateau)
