@@ -77,7 +77,7 @@ def run(
     made: tuple[PanoTask, PanoSamples, Collate], out: Path, *, draw: bool = False, **options: Any
 ) -> Diagnosis:
     wanted = Options("name", out, **({"vis_num": 1} | options))
-    with patch.object(diagnose._Look, "draw", diagnose._Look.draw if draw else lambda look: None):
+    with patch.object(diagnose._Look, "_draw", diagnose._Look._draw if draw else lambda look: None):
         return diagnose.run(*made, wanted)
 
 

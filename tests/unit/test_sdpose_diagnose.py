@@ -62,7 +62,7 @@ def task(samples: PersonSamples, tmp_path: Path) -> SDPoseTask:
 def diagnose(task: SDPoseTask, samples: PersonSamples, out: Path, **options: Any) -> Diagnosis:
     """Without pictures unless some are asked for: figures take seconds."""
     wanted = Options("name", out / "out", **({"vis_num": 0} | options))
-    with patch.object(_Look, "draw", _Look.draw if wanted.vis_num else lambda look: None):
+    with patch.object(_Look, "_draw", _Look._draw if wanted.vis_num else lambda look: None):
         return run(task, samples, collate, wanted)
 
 

@@ -13,8 +13,9 @@ from omma.core.bev_labels import expand_label
 from omma.core.grid import BevGrid
 from omma.data.dataset import Collate, Samples
 from omma.data.formats.nuscenes_bev import IGNORE_BIT
-from omma.engine.diagnosis import Diagnosis, MapReader, Options, diagnose_maps
+from omma.engine.diagnosis import Diagnosis, Options
 from omma.engine.distributions import Truth
+from omma.engine.map_diagnosis import MapReader, diagnose_maps
 from omma.engine.task import Batch, Prediction
 from omma.systems.diffbev.palette import COLOURS, paint
 from omma.systems.diffbev.task import DiffBEVTask, label_grid

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from omma.data.dataset import Collate, Samples
-from omma.engine.diagnosis import Diagnosis, MapReader, Options, diagnose_maps
+from omma.engine.diagnosis import Diagnosis, Options
 from omma.engine.distributions import Truth
+from omma.engine.map_diagnosis import MapReader, diagnose_maps
 from omma.engine.task import Batch
 from omma.systems.lss.task import LSSTask
 

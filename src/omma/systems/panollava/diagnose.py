@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,10 +15,8 @@ from omma.core.caption_meter import CaptionMeter
 from omma.core.overlap_losses import token_matcher
 from omma.core.view_consistency import retrieval_accuracy
 from omma.data.dataset import Collate, Samples
-from omma.data.loader import to_device
-from omma.engine.diagnosis import NUM_WORST, Diagnosis, Options, choose, visit
+from omma.engine.diagnosis import Diagnosis, Look, Options
 from omma.engine.rng import seed_step
-from omma.engine.task import Batch
 from omma.errors import ConfigError
 from omma.systems.panollava.answer_checks import (
     CHANGES,
@@ -42,13 +40,10 @@ from omma.systems.panollava.samples import PanoSamples
 from omma.systems.panollava.task import PanoTask
 from omma.systems.panollava.turns import directed
 from omma.systems.panollava.views import view_layout
-from omma.viz.curves import save_figure
-from omma.viz.image import Image, save_png
 from omma.viz.several import Bars, plot_groups
 
 BY_CHANGE, TOKENS = "changes.png", "tokens.png"
 _KEPT_IMAGES = 4  # whose tokens stay in memory
-_UNSAFE = re.compile(r"[^\w.-]")
 
 
 def run(task: PanoTask, data: Samples, collate: Collate, options: Options) -> Diagnosis:
@@ -61,20 +56,14 @@ def run(task: PanoTask, data: Samples, collate: Collate, options: Options) -> Di
         options: how many samples and where to.
     """
     assert isinstance(data, PanoSamples)
-    look = _Look(task, data, collate, options)
-    with torch.no_grad():
-        look.count()
-        look.judge()
-        look.draw()
-    return look.result
+    return _Look(task, data, collate, options).run()
 
 
-class _Look:
-    """One pass over the samples; see `run`."""
+class _Look(Look):
+    """Tokens and answers; see `run`."""
 
     def __init__(self, task: PanoTask, data: PanoSamples, collate: Collate, options: Options) -> None:
-        self.task, self.data, self.collate, self.options = task, data, collate, options
-        self.chosen = choose(len(data), options.num_samples, options.seed)
+        super().__init__(task, data, collate, options)
         layout = view_layout(task.config.data.views)
         self.ring = [index for index, view in enumerate(layout) if view is not None]
         try:
@@ -86,14 +75,8 @@ class _Look:
         self.seen = Seen(task.stage, CaptionMeter(), len(self.ring), vocabulary)
         self.images: set[Path] = set()
         self.tokens = lru_cache(_KEPT_IMAGES)(self._tokens)
-        self.readable: list[int] = []
-        self.result = Diagnosis()
 
-    def count(self) -> None:
-        """Sums over the samples; one that cannot be read is a finding, and the others still count."""
-        self.result.data += visit(self.chosen, self._add, self.options)
-
-    def _add(self, index: int) -> None:
+    def add(self, index: int) -> None:
         if self.options.probe_only:
             self.data[index]
             self.readable.append(index)
@@ -109,11 +92,7 @@ class _Look:
 
     def _tokens(self, index: int) -> Tensor:
         """Of one sample, (1, V, S, D)."""
-        return encode_views(self.task, self._batch(index)).float()
-
-    def _batch(self, index: int) -> Batch:
-        batch: Batch = to_device(self.collate([self.data[index]]), self.task.device)
-        return batch
+        return encode_views(self.task, self.batch(index)).float()
 
     def _add_tokens(self, tokens: Tensor) -> None:
         seen, views = self.seen, tokens[0, self.ring]
@@ -186,10 +165,8 @@ class _Look:
         return next((query for query in queries if query != questions[index].query), None)
 
     def judge(self) -> None:
-        """Findings and the sections of numbers."""
-        seen, total = self.seen, len(self.data)
-        head = f"samples: {len(self.readable)} readable of {len(self.chosen)} chosen, {total} in the split"
-        self.result.sections = {"config sanity": [head]}
+        seen = self.seen
+        self.result.sections = {"config sanity": [f"samples: {self.samples}"]}
         if self.options.probe_only:
             return
         self.result.model += judge(seen, self.options.run)
@@ -200,25 +177,22 @@ class _Look:
             "tokens": seen.token_lines(),
         }
 
-    def draw(self) -> None:
-        """What changes do, how alike tokens are, pictures of samples, and of the worst ones."""
+    def draw_sums(self) -> bool:
         seen = self.seen
-        if self.options.probe_only or not seen.means:
-            return
+        if not seen.means:
+            return False
         if seen.cosines:
             same, other = np.mean(seen.cosines, axis=0)
             bars = [Bars("", [same, other], None, 0)]
             title = f"cosine of tokens of neighbouring views, {len(seen.cosines)} panoramas"
-            self._figure(TOKENS, plot_groups(["same place", "other place"], bars, title=title))
+            self.figure(TOKENS, plot_groups(["same place", "other place"], bars, title=title))
         self._draw_changes()
-        drawn = self.readable[: self.options.vis_num]
-        for index in drawn:
-            self._save(f"{self._stem(index)}.png", self._draw(index))
-        losses = {one.token: one.losses[OWN] for one in seen.asked if np.isfinite(one.losses[OWN])}
+        return True
+
+    def worst_first(self) -> Sequence[int]:
+        losses = {one.token: one.losses[OWN] for one in self.seen.asked if np.isfinite(one.losses[OWN])}
         ranked = [index for index in self.readable if self.data.name(index) in losses]
-        ranked.sort(key=lambda index: -losses[self.data.name(index)])
-        for index in ranked[: NUM_WORST if drawn else 0]:
-            self._save(f"worst_{self._stem(index)}.png", self._draw(index))
+        return sorted(ranked, key=lambda index: -losses[self.data.name(index)])
 
     def _draw_changes(self) -> None:
         """Loss of the answers with one thing changed at a time, of questions with and without direction."""
@@ -232,23 +206,7 @@ class _Look:
         bars = [group for group in bars if np.isfinite(group.values).any()]
         if bars:
             title = f"loss of the expected answer, {len(seen.asked)} questions"
-            self._figure(BY_CHANGE, plot_groups(CHANGES, bars, title=title, lying=True, size=(6.4, 3.6)))
-
-    def _figure(self, name: str, figure: object) -> None:
-        save_figure(figure, self.options.out / name)
-        self.result.figures.append(self.options.out / name)
-
-    def _draw(self, index: int) -> Image:
-        seed_step(0, index, 0, 0)
-        return self.task.predict(self._batch(index)).draw()
-
-    def _stem(self, index: int) -> str:
-        """`000012_<token>`, legal as a file name everywhere."""
-        return f"{index:06d}_{_UNSAFE.sub('-', self.data.name(index))}"
-
-    def _save(self, name: str, picture: Image) -> None:
-        save_png(self.options.out / name, picture)
-        self.result.figures.append(self.options.out / name)
+            self.figure(BY_CHANGE, plot_groups(CHANGES, bars, title=title, lying=True, size=(6.4, 3.6)))
 
 
 def _mean(values: np.ndarray) -> float:

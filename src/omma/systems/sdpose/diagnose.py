@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,8 +12,7 @@ from omma.core.joint_meter import PEAK_BINS, JointMeter
 from omma.core.keypoint_meter import GROUND_TRUTH, KeypointMeter
 from omma.core.keypoints import JOINTS
 from omma.data.dataset import Collate, Samples
-from omma.data.loader import to_device
-from omma.engine.diagnosis import NUM_WORST, Diagnosis, Options, choose, visit
+from omma.engine.diagnosis import Diagnosis, Look, Options
 from omma.engine.rng import seed_step
 from omma.engine.task import Batch, StepInfo
 from omma.errors import DataError, Finding
@@ -22,15 +20,12 @@ from omma.systems.sdpose.config import STRIDE
 from omma.systems.sdpose.model import Cycle
 from omma.systems.sdpose.prediction_checks import Person, Seen, judge
 from omma.systems.sdpose.task import SDPoseTask
-from omma.viz.curves import save_figure
-from omma.viz.image import Image, save_png
 from omma.viz.several import Bars, plot_groups
 
 PEAKS, BY_JOINT = "peaks.png", "joints.png"
 GRADIENT_SAMPLES = 8
 _BARS = 10  # of the histogram
 _LISTED = 3
-_UNSAFE = re.compile(r"[^\w.-]")
 
 
 def run(task: SDPoseTask, data: Samples, collate: Collate, options: Options) -> Diagnosis:
@@ -42,21 +37,14 @@ def run(task: SDPoseTask, data: Samples, collate: Collate, options: Options) -> 
         collate: joins samples into a batch.
         options: how many samples and where to.
     """
-    look = _Look(task, data, collate, options)
-    with torch.no_grad():
-        look.count()
-        look.weigh_terms()
-        look.judge()
-        look.draw()
-    return look.result
+    return _Look(task, data, collate, options).run()
 
 
-class _Look:
-    """One pass over the people; see `run`."""
+class _Look(Look):
+    """Joints, peaks and sides of the people; see `run`."""
 
     def __init__(self, task: SDPoseTask, data: Samples, collate: Collate, options: Options) -> None:
-        self.task, self.data, self.collate, self.options = task, data, collate, options
-        self.chosen = choose(len(data), options.num_samples, options.seed)
+        super().__init__(task, data, collate, options)
         config = task.config
         self.seen = Seen(
             config.data.image_size,
@@ -64,10 +52,8 @@ class _Look:
             cycles=[self._meters() for _ in range(task.cycles)],
             evaluated=self._meters(),
         )
-        self.readable: list[int] = []
         self.mirrored: list[str] = []
         self.joints = 0
-        self.result = Diagnosis()
 
     def _meters(self) -> tuple[KeypointMeter, JointMeter]:
         meters = self.task.meters()
@@ -76,12 +62,8 @@ class _Look:
         assert isinstance(joints, JointMeter)
         return people, joints
 
-    def count(self) -> None:
-        """Sums over the people; one that cannot be read is a finding, and the others still count."""
-        self.result.data += visit(self.chosen, self._add, self.options)
-
-    def _add(self, index: int) -> None:
-        batch = self._batch([index])
+    def add(self, index: int) -> None:
+        batch = self.batch(index)
         if batch["boxes"] != GROUND_TRUTH:
             title = "a detector's boxes have no joints to compare with"
             raise DataError(title, f"`omma diagnose {self.options.run} data.boxes={GROUND_TRUTH}`")
@@ -129,11 +111,11 @@ class _Look:
                 square = float((tokens[place] - tokens[place + 1]).square().mean())
                 values.append((square, square / max(float(tokens[place + 1].square().mean()), 1e-12)))
 
-    def weigh_terms(self) -> None:
+    def _weigh_terms(self) -> None:
         """Each loss term and the length of its gradient in the encoder that all cycles share."""
         if not self.seen.people:
             return
-        batch = self._batch(self.readable[:GRADIENT_SAMPLES])
+        batch = self.batch(*self.readable[:GRADIENT_SAMPLES])
         shared = [p for p in self.task.model.head.encoder.parameters() if p.requires_grad]
         names = self.task.loss.names(self.task.cycles)
         seed_step(0, 0, 0, 0)
@@ -145,13 +127,8 @@ class _Look:
                 self.seen.gradients[name] = float(torch.stack(squares).sum().sqrt())
                 self.seen.terms[name] = float(losses[name].detach())
 
-    def _batch(self, indices: Sequence[int]) -> Batch:
-        samples = [self.data[index] for index in indices]
-        batch: Batch = to_device(self.collate(samples), self.task.device)
-        return batch
-
     def judge(self) -> None:
-        """Findings and the sections of numbers."""
+        self._weigh_terms()
         seen, run = self.seen, self.options.run
         if self.mirrored:
             evidence = f"who face the camera with the left eye on the image's left: {_some(self.mirrored)}"
@@ -159,12 +136,9 @@ class _Look:
             title = f"the labels of {len(self.mirrored)} people look mirrored"
             self.result.data.append(Finding("warning", title, evidence, fix))
         self.result.model += judge(seen, run)
-        total, number = len(self.data), len(self.readable)
         self.result.sections = {
-            "config sanity": [
-                f"samples: {number} readable of {len(self.chosen)} chosen, {total} in the split"
-            ],
-            "GT distribution": [f"{self.joints} labelled joints of {number} people"],
+            "config sanity": [f"samples: {self.samples}"],
+            "GT distribution": [f"{self.joints} labelled joints of {len(self.readable)} people"],
             "prediction distribution": self._peak_lines(),
             "metrics": seen.metric_lines(),
             "joints": seen.joint_lines(),
@@ -184,19 +158,16 @@ class _Look:
                 lines.append(f"peaks of {name} joints, 0, 5, 50, 95 and 100 %: {numbers}; {above}")
         return lines
 
-    def draw(self) -> None:
-        """Peaks, errors by joint, pictures of people, and of the worst ones."""
-        if self.options.probe_only or not self.seen.people:
-            return
+    def draw_sums(self) -> bool:
+        if not self.seen.people:
+            return False
         self._draw_peaks()
         self._draw_joints()
-        drawn = self.readable[: self.options.vis_num]
-        for index in drawn:
-            self._save(f"{self._stem(index)}.png", self._draw(index))
+        return True
+
+    def worst_first(self) -> Sequence[int]:
         scores = {row["token"]: row["OKS"] for row in self.seen.evaluated[0].per_sample()}
-        ranked = sorted(self.readable, key=lambda index: _known(scores[self.data.name(index)]))
-        for index in ranked[: NUM_WORST if drawn else 0]:
-            self._save(f"worst_{self._stem(index)}.png", self._draw(index))
+        return sorted(self.readable, key=lambda index: _known(scores[self.data.name(index)]))
 
     def _draw_peaks(self) -> None:
         """How high peaks are, of labelled joints and of absent ones."""
@@ -209,7 +180,7 @@ class _Look:
             if own.any()
         ]
         title = f"share of joints by height of the peak, {len(self.seen.people)} people"
-        self._figure(PEAKS, plot_groups(names, bars, title=title, size=(7.6, 3.4)))
+        self.figure(PEAKS, plot_groups(names, bars, title=title, size=(7.6, 3.4)))
 
     def _draw_joints(self) -> None:
         """How many of each joint are near, and how alike they are."""
@@ -220,22 +191,7 @@ class _Look:
             for place, name in enumerate(("PCK@0.1", "OKS"))
         ]
         title = f"joints that are found, {len(self.seen.people)} people"
-        self._figure(BY_JOINT, plot_groups(names, bars, title=title, lying=True, size=(6.4, 7.2)))
-
-    def _figure(self, name: str, figure: object) -> None:
-        save_figure(figure, self.options.out / name)
-        self.result.figures.append(self.options.out / name)
-
-    def _draw(self, index: int) -> Image:
-        return self.task.predict(self._batch([index])).draw()
-
-    def _stem(self, index: int) -> str:
-        """`000012_<token>`, legal as a file name everywhere."""
-        return f"{index:06d}_{_UNSAFE.sub('-', self.data.name(index))}"
-
-    def _save(self, name: str, picture: Image) -> None:
-        save_png(self.options.out / name, picture)
-        self.result.figures.append(self.options.out / name)
+        self.figure(BY_JOINT, plot_groups(names, bars, title=title, lying=True, size=(6.4, 7.2)))
 
 
 def _visual(cycles: Sequence[Cycle]) -> list[Tensor]:
