@@ -15,6 +15,7 @@ from PIL import Image
 
 from omma.errors import Finding
 from omma.systems.panollava import doctor
+from omma.systems.panollava.checks import SEAM_RATIO, check_seams, seam_ratio
 from omma.systems.panollava.config import PanoConfig
 
 SIZE = (32, 64)
@@ -182,6 +183,40 @@ def test_first_finding_about_damaged_data(root: Path, damage: Callable[[Path], s
     assert expected in first.title
     assert first.severity == ("warning" if damage is _torn else "error")
     assert first.fix
+
+
+def street(size: tuple[int, int]) -> np.ndarray:
+    """Sky and ground with grain, houses of several colours between them; its edges join."""
+    height, width = size
+    noise = np.random.default_rng(1)
+    picture = np.linspace(230, 90, height)[:, None, None] * np.array([1.0, 0.9, 0.8])
+    picture = np.repeat(picture, width, axis=1) + noise.normal(0, 4, (height, width, 3))
+    edges = np.sort(noise.choice(width, 12, replace=False))
+    for left, right in zip(edges, edges[1:], strict=False):
+        colour, top = noise.uniform(40, 110, 3), int(height * noise.uniform(0.3, 0.5))
+        picture[top : int(0.75 * height), left:right] = colour
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("size", [(32, 64), (64, 128), (512, 1024)])
+def test_an_edge_of_a_house_on_the_seam_is_no_break(size: tuple[int, int], tmp_path: Path) -> None:
+    """The strongest edge of the picture, turned onto the seam, is much larger than all other steps."""
+    whole = street(size)
+    fading = np.linspace(255, 90, size[1] // 4)[:, None].astype(np.uint8)
+    whole[size[0] // 2 : size[0] * 4 // 5, size[1] // 3 :][:, : size[1] // 4] = fading
+    strongest = int(np.abs(np.diff(whole.astype(float), axis=1)).mean((0, 2)).argmax()) + 1
+    files = {name: tmp_path / f"{name}.png" for name in ("as it is", "turned", "cropped")}
+    cropped = whole // 2
+    cropped[:, size[1] // 2 :] += 120  # what is left and right of the crop differs in every row
+    cropped = cv2.GaussianBlur(cropped, (0, 0), size[1] / 40, borderType=cv2.BORDER_REPLICATE)
+    pictures = (whole, np.roll(whole, -strongest, 1), cropped)
+    for file, picture in zip(files.values(), pictures, strict=True):
+        cv2.imwrite(str(file), picture)
+    assert [finding.severity for finding in check_seams([files["as it is"], files["turned"]])] == ["ok"]
+    (torn,) = check_seams(list(files.values()))
+    assert torn.title == "the edges of 1 of 3 panoramas do not join"
+    assert "cropped.png (100% of its rows break there)" in torn.evidence
+    assert seam_ratio(pictures[1]) > SEAM_RATIO, "the height of the step alone would not tell"
 
 
 def test_answers_that_are_cut_off(root: Path) -> None:

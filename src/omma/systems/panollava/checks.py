@@ -20,7 +20,8 @@ from omma.systems.panollava.turns import directed
 Picture = NDArray[np.uint8]
 
 SEAM_RATIO = 1.5  # of the step across the seam to the largest usual step between columns
-_LARGEST_USUAL = 0.99  # quantile
+TORN_ROWS = 0.5  # share of rows that break there
+_LARGEST_USUAL, _LARGE_IN_ROW = 0.99, 0.9  # quantiles
 _CUT_SHARE = 0.01
 _GUESSED = 0.5
 _NAMED = 3
@@ -127,12 +128,34 @@ def seam_ratio(panorama: Picture) -> float:
         panorama: (H, W, 3).
 
     Returns:
-        mostly below 1 where the edges join, 1.7 and more where photographs were cropped.
+        mostly below 1 where the edges join.
     """
-    columns = panorama.astype(np.float32)
-    seam = float(np.abs(columns[:, 0] - columns[:, -1]).mean())
-    steps = np.abs(np.diff(columns, axis=1)).mean((0, 2))
-    return seam / max(float(np.quantile(steps, _LARGEST_USUAL)), 1.0)
+    steps = _steps(panorama).mean(0)
+    return float(steps[-1]) / max(float(np.quantile(steps[:-1], _LARGEST_USUAL)), 1.0)
+
+
+def torn_rows(panorama: Picture) -> float:
+    """Share of rows whose step across the seam is larger than nine tenths of their own steps.
+
+    An edge of the scene that happens to lie on the seam breaks some rows, a cropped photograph most of them.
+
+    Args:
+        panorama: (H, W, 3).
+    """
+    steps = _steps(panorama)
+    large = np.maximum(np.quantile(steps[:, :-1], _LARGE_IN_ROW, axis=1), 1.0)
+    return float((steps[:, -1] > large).mean())
+
+
+def _steps(panorama: Picture) -> NDArray[np.float32]:
+    """Mean difference of each pixel from its right neighbour; (H, W), the last column across the seam."""
+    pixels = panorama.astype(np.float32)
+    steps: NDArray[np.float32] = np.abs(np.roll(pixels, -1, axis=1) - pixels).mean(2)
+    return steps
+
+
+def _is_torn(panorama: Picture) -> bool:
+    return seam_ratio(panorama) > SEAM_RATIO and torn_rows(panorama) > TORN_ROWS
 
 
 def check_seams(images: Sequence[Path]) -> list[Finding]:
@@ -140,12 +163,12 @@ def check_seams(images: Sequence[Path]) -> list[Finding]:
     torn, bad = [], []
     for image in images:
         try:
-            ratio = seam_ratio(read_image(image))
+            panorama = read_image(image)
         except DataError as error:
             bad.append(error.message)
             continue
-        if ratio > SEAM_RATIO:
-            torn.append(f"{image} ({ratio:.1f} times the largest usual step)")
+        if _is_torn(panorama):
+            torn.append(f"{image} ({torn_rows(panorama):.0%} of its rows break there)")
     findings = [_problem(bad, images, "looked at are damaged", _AGAIN)] * bool(bad)
     judged = len(images) - len(bad)
     if torn:
