@@ -17,7 +17,6 @@ from torchvision.models import swin_t
 from omma.engine.checkpoint import TrainingState
 from omma.engine.task import Task
 from omma.errors import CheckpointError, ConfigError
-from omma.systems.diffbev import pretrained as pretrained_module
 from omma.systems.diffbev.config import DiffBEVData, DiffBEVSystem
 from omma.systems.diffbev.convert import (
     from_reference,
@@ -265,7 +264,7 @@ class TestPretrained:
             assert (name, pretrained) == ("swin_tiny_patch4_window7_224.ms_in1k", True)
             raise FileNotFoundError("offline")
 
-        monkeypatch.setattr(pretrained_module.timm, "create_model", fail)
+        monkeypatch.setattr(timm, "create_model", fail)
         swin = SwinTransformer()
         with pytest.raises(ConfigError, match=r"could not be downloaded(.|\n)*backbone\.pretrained=none"):
             load_pretrained(swin, "timm")
@@ -276,7 +275,7 @@ class TestPretrained:
 
     def test_downloaded_weights_are_loaded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         create = timm.create_model
-        monkeypatch.setattr(pretrained_module.timm, "create_model", lambda name, pretrained: create(name))
+        monkeypatch.setattr(timm, "create_model", lambda name, pretrained: create(name))
         swin = SwinTransformer()
         for source in ("timm", "auto"):
             nn.init.zeros_(swin.stages[3].blocks[1].mlp[2].weight)
@@ -284,9 +283,9 @@ class TestPretrained:
             assert swin.stages[3].blocks[1].mlp[2].weight.any()
 
     def test_sizes_that_timm_has_no_weights_for(self) -> None:
-        with pytest.raises(ConfigError, match="no weights for a backbone of this"):
+        with pytest.raises(ConfigError, match="no weights for an image encoder of this"):
             load_pretrained(SwinTransformer(**TINY), "timm")
-        with pytest.warns(UserWarning, match="no weights for a backbone of this"):
+        with pytest.warns(UserWarning, match="no weights for an image encoder of this"):
             load_pretrained(SwinTransformer(**TINY), "auto")
 
 

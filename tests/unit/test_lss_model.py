@@ -249,16 +249,26 @@ class TestBackboneWeights:
         torch.save(timm.create_model("resnet18").state_dict(), path)
         with pytest.raises(CheckpointError, match=r"other\.pth: .* tensors of resnet10t are missing"):
             build_backbone("resnet10t", str(path), 0.0, None)
+        path.write_bytes(b"no weights")
+        with pytest.raises(CheckpointError, match=r"other\.pth: cannot be read"):
+            build_backbone("resnet10t", str(path), 0.0, None)
 
     def test_a_failed_download_says_what_to_put_where(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def fail(*_: Any, **__: Any) -> None:
-            raise FileNotFoundError("no connection")
+        create = timm.create_model
 
-        monkeypatch.setattr(timm, "create_model", fail)
+        def offline(name: str, *, pretrained: bool = False, **options: Any) -> nn.Module:
+            if pretrained:
+                raise FileNotFoundError("no connection")
+            return create(name, **options)
+
+        monkeypatch.setattr(timm, "create_model", offline)
         with pytest.raises(
             ConfigError, match=r"(?s)tf_efficientnet_b0.aa_in1k.*copy it here.*pretrained=none"
         ):
             build_backbone("tf_efficientnet_b0.aa_in1k", "timm", 0.2, None)
+        with pytest.warns(UserWarning, match="starts from random weights"):
+            backbone, _ = build_backbone("resnet10t", "auto", 0.0, None)
+        assert backbone.bn1.momentum == 0.1
 
 
 def published(**settings: Any) -> LiftSplatShoot:

@@ -335,11 +335,11 @@ class TestImageNet:
         with pytest.raises(ConfigError, match="hrnet_w32 could not be downloaded") as error:
             load_imagenet(HRNet(), "imagenet")
         assert "huggingface.co/timm/hrnet_w32" in error.value.hint
-        with pytest.warns(UserWarning, match="the backbone starts from random weights: the weights of"):
+        with pytest.warns(UserWarning, match="the image encoder starts from random weights: the weights of"):
             load_imagenet(HRNet(), "auto")
 
     def test_files_that_are_none(self, imagenet: dict[str, Tensor], tmp_path: Path) -> None:
-        with pytest.raises(CheckpointError, match="no such file of backbone weights"):
+        with pytest.raises(CheckpointError, match="no such file of an image encoder's weights"):
             load_imagenet(HRNet(), str(tmp_path / "no.pth"))
         (tmp_path / "bad.pth").write_bytes(b"no weights")
         with pytest.raises(CheckpointError, match=r"bad\.pth: cannot be read: UnpicklingError"):

@@ -1,8 +1,9 @@
-"""Published weights of an encoder: timm's, or those of a file. Users: g2_monodepth, sdpose."""
+"""Published weights of an image encoder: timm's, or those of a file."""
 
 from __future__ import annotations
 
 import pickle
+import warnings
 from pathlib import Path
 
 import timm
@@ -15,16 +16,46 @@ from omma.core.reference_state import plain_state
 from omma.errors import CheckpointError, ConfigError
 
 
-def timm_weights(model: str, key: str) -> dict[str, Tensor]:
-    """The weights that timm publishes for one of its models.
+def encoder_weights(
+    source: str, model: str | None, key: str, *, download: str = "timm"
+) -> dict[str, Tensor] | None:
+    """The weights that an image encoder starts from.
 
     Args:
-        model: timm's name.
-        key: setting that names a file instead, for the hint.
+        source: "none"; what `download` says; "auto": the same, or a warning and none; or the path of a
+            .safetensors, .pt or .pth file.
+        model: timm's name of the encoder; None where timm has none of its size.
+        key: the setting that `source` is the value of.
+        download: its value for timm's weights.
+
+    Returns:
+        under the names that they are published with, wrappers taken off; None: random ones.
 
     Raises:
         ConfigError: they cannot be downloaded, with the way to bring them here.
+        CheckpointError: there is no such file, or it cannot be read.
     """
+    if source == "none":
+        return None
+    if source not in (download, "auto"):
+        return _read(
+            Path(source), f"{key} is none, {download}, auto or the path of a .safetensors or .pth file"
+        )
+    try:
+        return _download(model, key)
+    except ConfigError as error:
+        if source == download:
+            raise
+        warnings.warn(f"the image encoder starts from random weights: {error}", stacklevel=3)
+        return None
+
+
+def _download(model: str | None, key: str) -> dict[str, Tensor]:
+    if model is None:
+        raise ConfigError(
+            "timm has no weights for an image encoder of this size",
+            hint=f"set {key} to a file of such weights or to none",
+        )
     try:
         return timm.create_model(model, pretrained=True).state_dict()
     except OSError as error:
@@ -37,23 +68,13 @@ def timm_weights(model: str, key: str) -> dict[str, Tensor]:
         ) from error
 
 
-def file_weights(path: Path, part: str, hint: str) -> dict[str, Tensor]:
-    """The weights of a .safetensors or .pth file, wrappers taken off.
-
-    Args:
-        path: the file.
-        part: what they are of, for the message.
-        hint: what the setting can be.
-
-    Raises:
-        CheckpointError: there is no such file, or it cannot be read.
-    """
+def _read(path: Path, hint: str) -> dict[str, Tensor]:
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file of {part} weights", hint=hint)
+        raise CheckpointError(f"{path}: no such file of an image encoder's weights", hint=hint)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {type(error).__name__}") from error
+        raise CheckpointError(f"{path}: cannot be read: {type(error).__name__}", hint) from error
     return plain_state(content, "state_dict", "model")

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import pickle
-import warnings
-from pathlib import Path
-
-import timm
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from omma.core.reference_state import plain_state
-from omma.errors import CheckpointError, ConfigError
+from omma.engine.published_weights import encoder_weights
+from omma.errors import CheckpointError
 from omma.systems.diffbev.keys import swin_weights
 from omma.systems.diffbev.swin import SwinTransformer
 
+KEY = "system.backbone.pretrained"
 # (embed_dim, depths, num_heads, window): timm's model of that size, trained on ImageNet-1k
 TIMM_MODELS = {
     (96, (2, 2, 6, 2), (3, 6, 12, 24), 7): "swin_tiny_patch4_window7_224.ms_in1k",
@@ -37,62 +30,15 @@ def load_pretrained(backbone: SwinTransformer, source: str) -> None:
         ConfigError: the weights cannot be had.
         CheckpointError: the file cannot be read or is of another network.
     """
-    if source == "none":
-        return
-    if source in ("timm", "auto"):
-        try:
-            weights = _download(backbone)
-        except ConfigError as error:
-            if source == "timm":
-                raise
-            warnings.warn(f"the image encoder starts from random weights: {error}", stacklevel=2)
-            return
-    else:
-        weights = _read(Path(source))
-    _load(backbone, swin_weights(weights), source)
-
-
-def _download(backbone: SwinTransformer) -> dict[str, Tensor]:
-    name = TIMM_MODELS.get(_architecture(backbone))
-    if name is None:
-        raise ConfigError(
-            "timm has no weights for a backbone of this embed_dim, depths, num_heads and window",
-            hint="set backbone.pretrained to a file of such weights or to none",
-        )
-    try:
-        return timm.create_model(name, pretrained=True).state_dict()
-    except OSError as error:
-        source = timm.get_pretrained_cfg(name).hf_hub_id
-        raise ConfigError(
-            f"the weights of {name} could not be downloaded: {type(error).__name__}",
-            hint=f"on a connected machine fetch model.safetensors of https://huggingface.co/{source}, "
-            "copy it here and set backbone.pretrained to the file; or start from random weights with "
-            "backbone.pretrained=none. HF_HUB_OFFLINE=1 in the environment spares the waiting",
-        ) from error
+    weights = encoder_weights(source, TIMM_MODELS.get(_architecture(backbone)), KEY)
+    if weights is not None:
+        _load(backbone, swin_weights(weights), source)
 
 
 def _architecture(backbone: SwinTransformer) -> tuple[int, tuple[int, ...], tuple[int, ...], int]:
     depths = tuple(len(stage.blocks) for stage in backbone.stages)
     heads = tuple(stage.blocks[0].attn.num_heads for stage in backbone.stages)
     return backbone.channels[0], depths, heads, backbone.stages[0].window
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise CheckpointError(
-            f"{path}: no such file of backbone weights",
-            hint="backbone.pretrained is none, timm, auto or the path of a .safetensors, .pt or .pth file",
-        )
-    try:
-        content = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = type(error).__name__
-        raise CheckpointError(f"{path}: cannot be read as a file of weights: {reason}") from error
-    return plain_state(content, "state_dict", "model")
 
 
 def _load(backbone: SwinTransformer, weights: dict[str, Tensor], source: str) -> None:

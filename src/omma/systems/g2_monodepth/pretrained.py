@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-from pathlib import Path
-
-from omma.engine.published_weights import file_weights, timm_weights
-from omma.errors import CheckpointError, ConfigError
+from omma.engine.published_weights import encoder_weights
+from omma.errors import CheckpointError
 from omma.systems.g2_monodepth.resnetsan import ResNetSAN
 
 KEY = "system.pretrained"
-HINT = f"{KEY} is none, timm, auto or the path of a .safetensors or .pth file"
-
 _CLASSIFIER = "fc."
 _COUNTERS = "num_batches_tracked"  # old files have none
 
@@ -28,18 +23,9 @@ def load_encoder(model: ResNetSAN, source: str) -> None:
         ConfigError: the weights cannot be downloaded.
         CheckpointError: the file cannot be read or is of another network.
     """
-    if source == "none":
+    weights = encoder_weights(source, f"resnet{model.layers}", KEY)
+    if weights is None:
         return
-    if source in ("timm", "auto"):
-        try:
-            weights = timm_weights(f"resnet{model.layers}", KEY)
-        except ConfigError as error:
-            if source == "timm":
-                raise
-            warnings.warn(f"the image encoder starts from random weights: {error}", stacklevel=2)
-            return
-    else:
-        weights = file_weights(Path(source), "encoder", HINT)
     wanted = {k: v for k, v in model.encoder.state_dict().items() if not k.endswith(_COUNTERS)}
     found = {k: v for k, v in weights.items() if not k.startswith(_CLASSIFIER) and not k.endswith(_COUNTERS)}
     bad = [key for key, value in wanted.items() if key not in found or found[key].shape != value.shape]

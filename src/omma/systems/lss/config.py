@@ -89,7 +89,11 @@ class LSSSystem(SystemSection):
     backbone: str = Field(
         "tf_efficientnet_b0.aa_in1k", description="timm model with feature maps of strides 16 and 32"
     )
-    pretrained: str = Field("none", description="none, timm (download) or a file of backbone weights")
+    pretrained: str = Field(
+        "none",
+        description="none; timm (ImageNet, download); auto: timm, or a notice and none where it cannot be "
+        "had; or a file of backbone weights",
+    )
     backbone_bn_momentum: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None,
         description="backbone batch-norm momentum; default 0.01 with pretrained weights, else 0.1",

@@ -33,7 +33,7 @@ class CameraEncoder(nn.Module):
         num_depths: D.
         context_channels: C.
         backbone: timm model with features at strides 16 and 32.
-        pretrained: "none", "timm" or a file of backbone weights.
+        pretrained: "none", "timm", "auto" or a file of backbone weights.
         bn_momentum: of the backbone's batch normalisation; None: 0.01 when pretrained, else 0.1.
         drop_path: stochastic depth of the backbone's last block, growing linearly up to it.
         neck_channels: width after the two feature maps have met.

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 
 from torch import Tensor
 
-from omma.engine.published_weights import file_weights, timm_weights
-from omma.errors import CheckpointError, ConfigError
+from omma.engine.published_weights import encoder_weights
+from omma.errors import CheckpointError
 from omma.systems.sdpose.hrnet import HRNet
 from omma.systems.sdpose.keys import BACKBONE, our_name
 
 KEY = "system.backbone.pretrained"
-HINT = f"{KEY} is none, imagenet, auto or a .safetensors or .pth file"
-
 TIMM_MODEL = "hrnet_w32"
 _STAGE1 = ("stem.layer1.", "transition1.")  # of other shapes where stage 1 is narrower than ImageNet's
 _COUNTER = "num_batches_tracked"  # old files have none
@@ -34,19 +31,9 @@ def load_imagenet(backbone: HRNet, source: str) -> None:
         ConfigError: the weights cannot be downloaded.
         CheckpointError: the file cannot be read or is of another network.
     """
-    if source == "none":
-        return
-    if source in ("imagenet", "auto"):
-        try:
-            weights = timm_weights(TIMM_MODEL, KEY)
-        except ConfigError as error:
-            if source == "imagenet":
-                raise
-            warnings.warn(f"the backbone starts from random weights: {error}", stacklevel=2)
-            return
-    else:
-        weights = file_weights(Path(source), "backbone", HINT)
-    _load(backbone, weights, source)
+    weights = encoder_weights(source, TIMM_MODEL, KEY, download="imagenet")
+    if weights is not None:
+        _load(backbone, weights, source)
 
 
 def _load(backbone: HRNet, weights: dict[str, Tensor], source: str) -> None:
