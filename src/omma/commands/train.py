@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omma.commands.smoke import fit_warmup, smoke_overrides
+from omma.commands.train_start import Begun, Start, begin, new_run, start_of, training_files, wait_for_run
 from omma.errors import NonFiniteError, OmmaError, Preempted, UsageError
 from omma.runs.console import RunLog
 from omma.runs.files import write_json_atomic
 from omma.runs.folder import RunFolder, default_name, runs_root
-from omma.runs.provenance import write_provenance
 from omma.systems.recipes import Recipe, open_recipe
 
 if TYPE_CHECKING:
@@ -23,23 +20,6 @@ if TYPE_CHECKING:
 
 RESUME_KEYS = ("train.length", "train.workers", "train.device", "train.early_stop", "data.root")
 RESUME_SECTIONS = ("validate.", "save.", "log.")
-
-
-@dataclass(frozen=True)
-class Start:
-    """How a training starts; kept in the run folder so that every process and every resume starts alike.
-
-    Args:
-        overfit: train and validate on the same first samples.
-        init: run or file that the weights come from.
-        resume_file: checkpoint of the original tool to continue from.
-        partial: of the initial weights take what fits.
-    """
-
-    overfit: int | None = None
-    init: str | None = None
-    resume_file: str | None = None
-    partial: bool = False
 
 
 def train(
@@ -98,10 +78,10 @@ def train(
         if note and not quiet:
             print(note)  # noqa: T201
         found = _with_batch_size(found, overfit)
-        run = _new_run(found, root, folder_name, start, overwrite=overwrite)
-    else:
-        run = _wait_for_run(root / folder_name)
-    return _go(run, quiet=quiet)
+        begun = begin(found, start, root)
+        run = new_run(found, root, folder_name, start, overwrite=overwrite)
+        return _go(run, begun, quiet=quiet)
+    return _go(wait_for_run(root / folder_name), quiet=quiet)
 
 
 def resume(
@@ -119,14 +99,17 @@ def resume(
         UsageError: for a finished or a live run, or a setting that would change what was trained.
     """
     from omma.commands.build import run_recipe
+    from omma.engine.checkpoint import find_last
     from omma.engine.launch import world
 
-    folder = RunFolder.open(run, runs_root(runs_dir))
+    folder, begun = RunFolder.open(run, runs_root(runs_dir)), None
     if world().rank == 0:
         _check_resumable(folder, overrides)
         if overrides:
-            _rewrite_config(folder, run_recipe(folder, overrides))
-    return _go(folder, quiet=quiet)
+            recipe, fresh = run_recipe(folder, overrides), find_last(folder) is None
+            begun = begin(recipe, start_of(folder), folder.path.parent, fresh=fresh)
+            _rewrite_config(folder, recipe)
+    return _go(folder, begun, overrides, quiet=quiet)
 
 
 def train_worker(path: str) -> int:
@@ -145,13 +128,19 @@ def train_worker(path: str) -> int:
     return 0
 
 
-def _go(run: RunFolder, *, quiet: bool) -> RunFolder:
-    """Train a run folder from its last checkpoint, in this process or in several."""
+def _go(
+    run: RunFolder, begun: Begun | None = None, overrides: Sequence[str] = (), *, quiet: bool
+) -> RunFolder:
+    """Train a run folder from what has begun or its last checkpoint, in this process or in several.
+
+    The overrides are those of a resume, which the first process may not have written to config.yaml yet.
+    """
     from omma.commands.build import run_recipe
     from omma.engine.launch import run_workers, world
 
-    recipe = run_recipe(run)
+    recipe = run_recipe(run, overrides)
     if recipe.config.train.devices > 1 and world().size == 1:
+        del begun  # each process makes its own
         code = run_workers(["train-worker", str(run.path)], recipe.config.train.devices)
         if code == Preempted.exit_code:
             step = run.status().get("step", 0)
@@ -163,7 +152,7 @@ def _go(run: RunFolder, *, quiet: bool) -> RunFolder:
                 f"{run.name}: a training process stopped with code {code}; {run.log_file}", code=code
             )
         return run
-    train_in(run, recipe, quiet=quiet)
+    train_in(run, recipe, begun, quiet=quiet)
     return run
 
 
@@ -175,10 +164,15 @@ class _WorkerError(OmmaError):
         self.exit_code = code
 
 
-def train_in(run: RunFolder, recipe: Recipe, *, quiet: bool = False) -> None:
-    """Train in this process; afterwards the first process draws samples and writes the report."""
-    from omma.commands.build import build_task, build_training_data
-    from omma.data.fingerprint import fingerprint
+def train_in(run: RunFolder, recipe: Recipe, begun: Begun | None = None, *, quiet: bool = False) -> None:
+    """Train in this process; afterwards the first process draws samples and writes the report.
+
+    Args:
+        run: the run folder.
+        recipe: its config.
+        begun: data and task, where they have been made already.
+        quiet: write log.txt only.
+    """
     from omma.engine.checkpoint import find_last
     from omma.engine.launch import world
     from omma.engine.loop import fit
@@ -186,16 +180,13 @@ def train_in(run: RunFolder, recipe: Recipe, *, quiet: bool = False) -> None:
     first = world().rank == 0
     console = RunLog(run.log_file if first else None, quiet=quiet or not first)
     try:
-        train_data, val_data, collate = build_training_data(recipe, _start(run).overfit)
-        task = build_task(recipe, fresh=find_last(run) is None)
+        if begun is None:
+            begun = begin(recipe, start_of(run), run.path.parent, fresh=find_last(run) is None)
+        train_data, val_data, collate = begun.data
         if first:
-            root = Path(recipe.config.data.root or ".")
-            parts = {"train": train_data, "val": val_data}
-            write_json_atomic(run.path / "data.json", {k: fingerprint(d, root) for k, d in parts.items()})
-            _welcome(recipe, run, console, len(train_data), len(val_data), task)
-        _initialise(task, recipe, run, len(train_data), console)
+            _open_run(run, recipe, begun, console)
         fit(
-            task,
+            begun.task,
             train_data,
             val_data,
             collate,
@@ -218,6 +209,22 @@ def train_in(run: RunFolder, recipe: Recipe, *, quiet: bool = False) -> None:
         raise
     if first:
         _finish(run, recipe, console)
+
+
+def _open_run(run: RunFolder, recipe: Recipe, begun: Begun, console: RunLog) -> None:
+    """Say what is trained, keep what the data was, and make a continued training the first checkpoint."""
+    from omma.data.fingerprint import fingerprint
+    from omma.engine.adopt import adopt
+
+    train_data, val_data, _ = begun.data
+    root = Path(recipe.config.data.root or ".")
+    parts = {"train": train_data, "val": val_data}
+    write_json_atomic(run.path / "data.json", {name: fingerprint(data, root) for name, data in parts.items()})
+    _welcome(recipe, run, console, len(train_data), len(val_data), begun.task)
+    for line in begun.lines:
+        console.line(line)
+    if begun.foreign is not None:
+        adopt(begun.task, begun.foreign, recipe.config, run, len(train_data))
 
 
 def _finish(run: RunFolder, recipe: Recipe, console: RunLog) -> None:
@@ -258,43 +265,6 @@ def _with_batch_size(recipe: Recipe, overfit: int | None) -> Recipe:
     return replace(recipe, config=recipe.config.model_copy(update={"train": train_section}))
 
 
-def _new_run(recipe: Recipe, root: Path, name: str, start: Start, *, overwrite: bool) -> RunFolder:
-    """Check that data and weights are there, then make the run folder: a mistake leaves nothing behind."""
-    from omma.commands.build import build_training_data
-    from omma.commands.weights import find_source
-
-    if start.init:
-        find_source(start.init, root)
-    build_training_data(recipe, start.overfit)
-    run = RunFolder.create(
-        root,
-        name,
-        config=recipe.config.as_dict(),
-        command=["omma", *sys.argv[1:]],
-        overwrite=overwrite,
-        continues=Path(start.resume_file) if start.resume_file else None,
-    )
-    write_provenance(run)
-    run.set_status("created", start=vars(start), recipe=recipe.name, launch=_launch_id())
-    return run
-
-
-def _launch_id() -> str:
-    """What all processes of one start have in common."""
-    return ":".join(os.environ.get(key, "") for key in ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"))
-
-
-def _wait_for_run(path: Path, seconds: float = 60.0) -> RunFolder:
-    """The folder that the first process makes."""
-    deadline = time.monotonic() + seconds
-    run = RunFolder(path)
-    while not (run.is_run() and run.status().get("launch") == _launch_id()):
-        if time.monotonic() > deadline:
-            raise UsageError(f"{path}: the first process has not made the run folder")
-        time.sleep(0.1)
-    return run
-
-
 def _check_resumable(run: RunFolder, overrides: Sequence[str]) -> None:
     refused = [word for word in overrides if not word.startswith((*RESUME_KEYS, *RESUME_SECTIONS))]
     if refused:
@@ -318,44 +288,9 @@ def _rewrite_config(run: RunFolder, recipe: Recipe) -> None:
     write_text_atomic(run.path / "config.yaml", config_text(recipe.config.as_dict()))
 
 
-def _initialise(task: Task, recipe: Recipe, run: RunFolder, num_samples: int, console: RunLog) -> None:
-    """Weights from --init or a training from --resume FILE, unless the run has a checkpoint of its own."""
-    from omma.commands.weights import load_initial_weights, read_torch_file
-    from omma.engine.adopt import adopt
-    from omma.engine.checkpoint import find_last
-
-    start = _start(run)
-    if find_last(run) is not None:
-        return
-    if start.init:
-        load_initial_weights(task, recipe, start.init, console, partial=start.partial, root=run.path.parent)
-    if start.resume_file:
-        foreign = _training_files(recipe).read_training_file(read_torch_file(Path(start.resume_file)), task)
-        adopt(task, foreign, recipe.config, run, num_samples)
-        if not foreign.step and not foreign.moments:
-            console.line(f"{start.resume_file} is of another stage: its weights only")
-            return
-        state = "its optimiser state" if foreign.moments else "a fresh optimiser state"
-        place = f"step {foreign.step}" if foreign.epoch is None else f"the end of epoch {foreign.epoch}"
-        console.line(f"continues {start.resume_file} at {place}, with {state}")
-
-
-def _start(run: RunFolder) -> Start:
-    return Start(**run.status().get("start", {}))
-
-
-def _training_files(recipe: Recipe) -> Any:
-    """The system's module that reads and writes training files of the original project."""
-    if recipe.system.training_files is None:
-        raise UsageError(
-            f"{recipe.system.name} neither reads nor writes training files of an original project"
-        )
-    return recipe.system.load(recipe.system.training_files)
-
-
 def _reference_writer(recipe: Recipe, run: RunFolder) -> Any:
     """A function that writes training files of the original project, if the recipe asks for it."""
     if not recipe.config.save.reference:
         return None
-    module = _training_files(recipe)
+    module = training_files(recipe)
     return lambda task, state: module.write_training_file(run.path, task, state)

@@ -15,7 +15,7 @@ from omma.engine.checkpoint import save_checkpoint, step_name
 from omma.engine.optim import build_optimizer, places_of
 from omma.engine.state import Progress, TrainState
 from omma.engine.task import Task
-from omma.errors import ConfigError
+from omma.errors import CheckpointError, ConfigError
 from omma.runs.folder import RunFolder
 
 
@@ -37,11 +37,32 @@ class ForeignTraining:
     epoch: int | None = None
 
 
+def take_weights(task: Task, foreign: ForeignTraining, file: Path) -> None:
+    """Give a task the weights of a training that is to be continued.
+
+    Args:
+        task: of the same network.
+        foreign: what the file holds.
+        file: for the message.
+
+    Raises:
+        CheckpointError: they are of another network.
+    """
+    try:
+        task.model.load_state_dict(dict(foreign.weights))
+    except RuntimeError as error:
+        lines = " ".join(line.strip() for line in str(error).splitlines()[1:4])
+        raise CheckpointError(
+            f"{file}: its weights do not fit: {lines}",
+            "give the recipe and settings that it was trained with",
+        ) from None
+
+
 def adopt(task: Task, foreign: ForeignTraining, config: RunConfig, run: RunFolder, num_samples: int) -> Path:
     """Write the checkpoint from which a run goes on where the other program stopped.
 
     Args:
-        task: of the run; is given the weights.
+        task: of the run, with the weights; see `take_weights`.
         foreign: what the file holds.
         config: the run's recipe; its global batch says where in the epoch the step lies.
         run: an existing run folder without checkpoints.
@@ -53,7 +74,6 @@ def adopt(task: Task, foreign: ForeignTraining, config: RunConfig, run: RunFolde
     train, optim = config.train, config.optim
     if not isinstance(train.batch_size, int):
         raise ConfigError("train.batch_size=auto cannot continue another training", "give a number")
-    task.model.load_state_dict(dict(foreign.weights))
     optimizer = build_optimizer(optim, task.param_groups(optim.lr, optim.weight_decay))
     if foreign.moments:
         state = dict(zip(places_of(optimizer, task), foreign.moments, strict=True))

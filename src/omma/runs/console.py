@@ -100,3 +100,15 @@ class RunLog:
             if outermost:
                 bar.stop()
                 self._bar = None
+
+
+class KeptLines(RunLog):
+    """Keeps lines in `lines` until there is a log for them."""
+
+    def __init__(self) -> None:
+        super().__init__(None, quiet=True)
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        """Keep one line (or several)."""
+        self.lines.append(text)
