@@ -192,22 +192,33 @@ def _without_name(words: list[str]) -> list[str]:
     return _without(words, "--name")
 
 
-def test_the_python_of_the_documentation_runs(stock, tmp_path, monkeypatch):
-    """Each page's Python blocks that use the package's own functions, in order."""
+def test_the_python_of_the_documentation_runs(stock, tmp_path, monkeypatch, capsys):
+    """The blocks of the Python page one after the other, with a small network and few steps."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(stock.data("lss"), "data/town")
-    train, words = omma.train, [word.split("=", 1) for word in tiny("lss", "lss/demo")]
-
-    def small(recipe, **settings):
-        values = {key: parse_yaml(text, key) for key, text in words}
-        return train(recipe, **{**settings, **values, "smoke": 2, "quiet": True})
-
-    monkeypatch.setattr(omma, "train", small, raising=False)
-    (block,) = [block for block in blocks("docs/python.md") if block.kind == "python"]
+    train, build = omma.train, omma.build
+    small = {
+        key: parse_yaml(text, key) for key, text in (word.split("=", 1) for word in tiny("lss", "lss/demo"))
+    }
+    quick = {"smoke": 2, "quiet": True}
+    monkeypatch.setattr(
+        omma, "train", lambda recipe, **given: train(recipe, **small, **given, **quick), raising=False
+    )
+    monkeypatch.setattr(omma, "build", lambda recipe, **given: build(recipe, **small, **given), raising=False)
     names: dict[str, object] = {}
-    exec(compile(block.text, "docs/python.md", "exec"), names)
+    for number, block in enumerate(block for block in blocks("docs/python.md") if block.kind == "python"):
+        exec(compile(block.text, f"docs/python.md, block {number}", "exec"), names)
     assert names["picture"].shape[2] == 3
     assert set(names["prediction"].arrays) >= {"probability", "target"}
+    assert [file.name for file in names["pictures"]] == ["sample_0000.png", "sample_0001.png"]
+    assert names["scores"]["iou"] == omma.evaluate("first").metrics["iou"]
+    (answer,) = re.findall(r"print\(error\) +# (.*)", (ROOT / "docs/python.md").read_text(encoding="utf-8"))
+    assert answer in capsys.readouterr().out
+
+
+def test_every_page_with_python_is_run():
+    pages = [page for page in PAGES if any(block.kind == "python" for block in blocks(page))]
+    assert pages == ["docs/add-a-system.md", "docs/python.md"]
 
 
 def test_only_listed_blocks_are_not_run():

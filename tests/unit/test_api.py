@@ -1,10 +1,12 @@
 """The Python interface: its examples, chains, and tasks and models as plain PyTorch."""
 
 import doctest
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tests.small_systems import COMMON, SMALL, every, omma
@@ -12,7 +14,7 @@ from tests.small_systems import COMMON, SMALL, every, omma
 import omma as package
 from omma.commands import api
 from omma.engine.task import StepInfo
-from omma.errors import ConfigError, UsageError
+from omma.errors import OmmaError
 from omma.runs.folder import RunFolder
 from omma.systems.recipes import open_recipe
 
@@ -80,15 +82,93 @@ def test_the_interface_is_imported_when_it_is_used():
         package.trian  # noqa: B018
 
 
-def test_mistakes_are_those_of_the_command_line(run, data):
-    with pytest.raises(ConfigError, match=r"did you mean optim\.lr"):
-        package.train(SMALL[SYSTEM].recipe, **{"optim.lrr": 1})
-    with pytest.raises(UsageError, match="no such run"):
-        package.load("no-such-run")
-    with pytest.raises(UsageError, match="sample 99: val has samples 0 to"):
-        package.load(run).predict(99)
-    with pytest.raises(UsageError, match="overfit: panollava/all is a chain"):
-        package.train("panollava/all", overfit=1)
+RECIPE = SMALL[SYSTEM].recipe
+MISTAKES = {  # what is done, and a part of what is said
+    "no such run": (lambda run, out: package.load("no-such-run"), "no-such-run: no such run"),
+    "no checkpoint": (lambda run, out: package.load(f"{run.path}@step_99"), "no checkpoint step_99"),
+    "no run": (lambda run, out: package.load(None), "a run is a name, a path or what omma.train"),
+    "misspelt key of a run": (
+        lambda run, out: package.load(run, **{"data.rot": 1}),
+        "did you mean data.root",
+    ),
+    "data elsewhere": (
+        lambda run, out: package.load(run, **{"data.root": str(out / "nowhere")}).predict(0),
+        "nowhere: no such folder",
+    ),
+    "sample outside": (lambda run, out: package.load(run).predict(99), "sample 99: val has samples 0 to"),
+    "missing picture": (lambda run, out: package.load(run).predict(out / "a.jpg"), "no such file"),
+    "no picture": (lambda run, out: package.load(run).predict(run.path / "log.txt"), "damaged or no image"),
+    "array": (
+        lambda run, out: package.load(run).predict(np.zeros((2, 4, 3))),
+        "a file or a batch of one, not nd",
+    ),
+    "half a batch": (lambda run, out: package.load(run).predict({"views": 1}), "a batch of one, not dict"),
+    "depth of a sample": (
+        lambda run, out: package.load(run).predict(0, sparse="a"),
+        "sparse is the known depth of",
+    ),
+    "split of a number": (
+        lambda run, out: package.load(run).data(5),
+        "split: a part of the data set has a name",
+    ),
+    "no such recipe": (lambda run, out: package.build("panollava/tinny"), "did you mean panollava/tiny"),
+    "recipe of a number": (lambda run, out: package.build(5), "a recipe is a name such as system/recipe"),
+    "set as a value": (
+        lambda run, out: package.build(RECIPE, **{"optim.lr": {1}}),
+        "optim.lr: no recipe can hold",
+    ),
+    "misspelt key": (lambda run, out: package.train(RECIPE, **{"optim.lrr": 1}), "did you mean optim.lr"),
+    "misspelt option": (lambda run, out: package.train(RECIPE, nmae="a"), "nmae: no such option"),
+    "option's type": (
+        lambda run, out: package.train(RECIPE, smoke="x"),
+        "smoke: should be int, not 'x' (str)",
+    ),
+    "one stage's option": (
+        lambda run, out: package.train("panollava/all", overfit=1),
+        "overfit: panollava/all is",
+    ),
+    "no such study": (
+        lambda run, out: package.evaluate(run, studies="robust"),
+        "--study robust: panollava has",
+    ),
+    "nothing to predict": (lambda run, out: package.predict([], out), "give at least one run"),
+    "sample's name": (lambda run, out: package.predict(run, out, indices="x"), "the split has no sample x"),
+    "sample's type": (
+        lambda run, out: package.predict(run, out, indices=1.5),
+        "indices: should be a number, a text",
+    ),
+    "file for a folder": (
+        lambda run, out: package.predict(run, run.path / "log.txt"),
+        "log.txt: is a file, but",
+    ),
+    "comparison into a file": (
+        lambda run, out: package.compare([run, run], run.path / "log.txt"),
+        "log.txt: is a file, but",
+    ),
+    "names of a number": (
+        lambda run, out: package.compare(run, out, names=3),
+        "names: should be a text or path or",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_clear_error(mistake, run, tmp_path):
+    do, said = MISTAKES[mistake]
+    with pytest.raises(OmmaError, match=re.escape(said)):
+        do(run, tmp_path)
+
+
+def test_values_that_python_has_are_taken(run, tmp_path):
+    """NumPy's numbers, one thing in place of a list, a path in place of a text."""
+    model = package.load(run, **{"train.batch_size": np.int64(1)})
+    assert model.config.train.batch_size == 1
+    assert model.predict(np.int64(1)).meta["token"] == model.predict(1).meta["token"]
+    assert [file.name for file in package.predict(run, tmp_path, indices=[1, 0])] == [
+        "sample_0001.png",
+        "sample_0000.png",
+    ]
+    assert package.build(Path(RECIPE), **_settings(WORDS)).model is not None
 
 
 @EVERY

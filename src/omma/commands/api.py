@@ -6,13 +6,25 @@ for runs; a test runs them on a small data set.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from omma.commands.arguments import (
+    Run,
+    index_word,
+    out_folder,
+    recipe_word,
+    run_word,
+    run_words,
+    setting_words,
+    several_words,
+    split_word,
+    train_options,
+)
 from omma.commands.build import Loaded, build_data, build_task, device_of, load_run
 from omma.commands.chain import train_chain
 from omma.commands.compare import compare as _compare
@@ -26,21 +38,11 @@ from omma.data.loader import to_device
 from omma.engine.evaluate import EvalResult
 from omma.engine.task import Batch, Prediction, Task
 from omma.errors import UsageError
+from omma.report.compare_plots import Picture
 from omma.runs.folder import RunFolder, runs_root
 from omma.systems.recipes import chain_stages, open_recipe
 
-_CHAIN_OPTIONS = ("name", "smoke", "overwrite", "runs_dir")
-_TRAIN_OPTIONS = (
-    "name",
-    "smoke",
-    "overfit",
-    "init",
-    "partial",
-    "resume_file",
-    "overwrite",
-    "runs_dir",
-    "quiet",
-)
+_CHAIN_OPTIONS = ("name", "smoke", "overwrite", "runs_dir", "quiet")
 
 
 class Model:
@@ -86,17 +88,7 @@ class Model:
         >>> prediction.draw().dtype.name
         'uint8'
         """
-        if isinstance(inputs, Mapping):
-            batch = inputs
-        else:
-            recipe = self._loaded.recipe
-            files = not isinstance(inputs, int)
-            part = split or recipe.config.data.val_split
-            known = [] if sparse is None else [sparse]
-            data, collate = predict_files(recipe, [inputs], known) if files else self.data(part)
-            if not files and not -len(data) <= inputs < len(data):
-                raise UsageError(f"sample {inputs}: {part} has samples 0 to {len(data) - 1}")
-            batch = collate([data[0 if files else inputs % len(data)]])
+        batch = self._batch(inputs, split, sparse)
         return self.task.predict(to_device(batch, self.task.device))
 
     def data(self, split: str | None = None, *, augment: bool = False) -> tuple[Samples, Collate]:
@@ -114,11 +106,32 @@ class Model:
         >>> "token" in next(iter(loader))
         True
         """
-        part = split or self._loaded.recipe.config.data.val_split
+        part = split_word(split) or self._loaded.recipe.config.data.val_split
         return build_data(self._loaded.recipe, part, augment=augment)
 
+    def _batch(self, inputs: Any, split: str | None, sparse: str | Path | None) -> Batch:
+        """A batch of one."""
+        recipe = self._loaded.recipe
+        if isinstance(inputs, str | Path):
+            data, collate = predict_files(recipe, [inputs], [] if sparse is None else [sparse])
+            return collate([data[0]])
+        if sparse is not None:
+            raise UsageError("sparse is the known depth of a file, none was given", "give a picture's path")
+        if isinstance(inputs, int | np.integer):
+            part = split_word(split) or recipe.config.data.val_split
+            data, collate = self.data(part)
+            if not -len(data) <= inputs < len(data):
+                raise UsageError(f"sample {inputs}: {part} has samples 0 to {len(data) - 1}")
+            return collate([data[int(inputs) % len(data)]])
+        if not isinstance(inputs, Mapping) or len(inputs.get("token", ())) != 1:
+            raise UsageError(
+                f"a prediction takes a sample's index, a file or a batch of one, not {type(inputs).__name__}",
+                "save a picture to a file; a batch: samples, collate = model.data(); collate([samples[0]])",
+            )
+        return inputs
 
-def load(run: str | Path | RunFolder, **overrides: Any) -> Model:
+
+def load(run: Run, **overrides: Any) -> Model:
     """Load a run, `RUN@best|last|final|step_N` or a checkpoint folder; a bare run means its best checkpoint.
 
     Args:
@@ -136,10 +149,10 @@ def load(run: str | Path | RunFolder, **overrides: Any) -> Model:
     >>> model.task.training
     False
     """
-    return Model(load_run(_reference(run), _words(overrides)))
+    return Model(load_run(run_word(run), setting_words(overrides)))
 
 
-def build(recipe: str, **settings: Any) -> Task:
+def build(recipe: str | Path, **settings: Any) -> Task:
     """The untrained task of a recipe: losses, meters and the network in plain PyTorch.
 
     Args:
@@ -156,10 +169,10 @@ def build(recipe: str, **settings: Any) -> Task:
     >>> loss.backward()
     >>> optimizer.step()
     """
-    return build_task(open_recipe(recipe, _words(settings), runs_root=runs_root(None)))
+    return build_task(open_recipe(recipe_word(recipe), setting_words(settings), runs_root=runs_root(None)))
 
 
-def train(recipe: str, **settings: Any) -> RunFolder:
+def train(recipe: str | Path, **settings: Any) -> RunFolder:
     """Train a recipe, or the stages of one that is a chain.
 
     Args:
@@ -177,24 +190,32 @@ def train(recipe: str, **settings: Any) -> RunFolder:
     >>> run.status()["state"]
     'finished'
     """
-    options = {key: settings.pop(key) for key in _TRAIN_OPTIONS if key in settings}
-    if not chain_stages(recipe, runs_root(options.get("runs_dir"))):
-        return _train(recipe, _words(settings), **options)
-    single = [key for key in options if key not in (*_CHAIN_OPTIONS, "quiet")]
+    word = recipe_word(recipe)
+    options, settings = train_options(settings)
+    if not chain_stages(word, runs_root(options.get("runs_dir"))):
+        return _train(word, setting_words(settings), **options)
+    single = [key for key in options if key not in _CHAIN_OPTIONS]
     if single:
-        raise UsageError(
-            f"{single[0]}: {recipe} is a chain of trainings", "give it with a stage's own recipe"
-        )
-    kept = {key: value for key, value in options.items() if key in _CHAIN_OPTIONS}
-    return train_chain(recipe, _words(settings), **kept)
+        raise UsageError(f"{single[0]}: {word} is a chain of trainings", "give it with a stage's own recipe")
+    options.pop("quiet", None)
+    return train_chain(word, setting_words(settings), **options)
 
 
-def evaluate(run: str | Path | RunFolder, split: str | None = None, **overrides: Any) -> EvalResult:
+def evaluate(
+    run: Run,
+    split: str | None = None,
+    *,
+    studies: str | Iterable[str] = (),
+    predictions: str | Path | None = None,
+    **overrides: Any,
+) -> EvalResult:
     """Evaluate a run or a checkpoint and write its `eval/<split>/`; see `omma eval`.
 
     Args:
         run: what to evaluate; a bare run means its best checkpoint.
         split: part of the data set; default data.val_split.
+        studies: names of further studies of the system, such as "robustness".
+        predictions: folder of arrays that `omma.predict` saved; they are scored instead of new predictions.
         overrides: settings, such as `**{"data.root": "elsewhere"}`.
 
     Returns:
@@ -204,30 +225,69 @@ def evaluate(run: str | Path | RunFolder, split: str | None = None, **overrides:
     >>> set(map(type, result.metrics.values()))
     {<class 'float'>}
     """
-    return evaluate_run(_reference(run), _words(overrides), split=split, quiet=True)
+    return evaluate_run(
+        run_word(run),
+        setting_words(overrides),
+        split=split_word(split),
+        studies=several_words(studies, "studies"),
+        predictions=None if predictions is None else Path(predictions),
+        quiet=True,
+    )
 
 
 def predict(
-    runs: str | Path | RunFolder | Sequence[str | Path | RunFolder], out: str | Path, **options: Any
+    runs: Run | Iterable[Run],
+    out: str | Path,
+    *,
+    indices: int | str | Iterable[int | str] | None = None,
+    inputs: str | Path | Iterable[str | Path] = (),
+    sparse: str | Path | Iterable[str | Path] = (),
+    split: str | None = None,
+    video: str | Path | None = None,
+    runs_dir: str | Path | None = None,
+    **overrides: Any,
 ) -> list[Path]:
-    """Draw samples of one or several runs into `out`.
+    """Draw samples of one or several runs into `out`; see `omma predict`.
 
     Args:
         runs: what to load; several are drawn side by side.
         out: folder to write to.
-        options: indices, inputs, sparse, split, video, overrides and runs_dir, as `omma predict` has them.
+        indices: samples of the split, such as 3, [0, 10] or "0-39:2", or their names; default the first four.
+        inputs: files of the user's own, instead of samples of the split.
+        sparse: a file of known depth for each of `inputs`.
+        split: part of the data set; default data.val_split.
+        video: also write all pictures into this .gif or .mp4.
+        runs_dir: where run names are looked up.
+        overrides: settings on top of each run's own, such as `**{"data.root": "elsewhere"}`.
 
     Returns:
         the pictures.
 
-    >>> [file.name for file in omma.predict(run, pictures, indices="0")]
+    >>> [file.name for file in omma.predict(run, pictures, indices=0)]
     ['sample_0000.png']
     """
-    return _predict([_reference(run) for run in _several(runs)], Path(out), quiet=True, **options)
+    return _predict(
+        run_words(runs),
+        out_folder(out),
+        indices=index_word(indices),
+        inputs=several_words(inputs, "inputs"),
+        sparse=several_words(sparse, "sparse"),
+        split=split_word(split),
+        video=None if video is None else Path(video),
+        overrides=setting_words(overrides),
+        runs_dir=None if runs_dir is None else str(runs_dir),
+        quiet=True,
+    )
 
 
 def compare(
-    runs: Sequence[str | Path | RunFolder], out: str | Path, *, names: Sequence[str] = (), **options: Any
+    runs: Run | Iterable[Run],
+    out: str | Path,
+    *,
+    names: str | Iterable[str] = (),
+    metrics: str | Iterable[str] = (),
+    picture: Picture | None = None,
+    runs_dir: str | Path | None = None,
 ) -> dict[str, Any]:
     """Compare runs: curves, tables and differences with their interval, in `out`; see `omma compare`.
 
@@ -235,7 +295,9 @@ def compare(
         runs: the first is what the others are compared with.
         out: folder to write plots/*.png, summary.md, report.html and report.json to.
         names: what to call the runs; default their folders' names.
-        options: metrics (columns to draw), picture and runs_dir.
+        metrics: columns of metrics.csv to draw, or "all"; default the important ones.
+        picture: size and resolution of the PNG files.
+        runs_dir: where run names are looked up.
 
     Returns:
         what report.json holds.
@@ -244,16 +306,11 @@ def compare(
     >>> [experiment["name"] for experiment in facts["experiments"]]
     ['one', 'other']
     """
-    return _compare([_reference(run) for run in runs], Path(out), names=names, **options)
-
-
-def _several(runs: str | Path | RunFolder | Sequence[str | Path | RunFolder]) -> list[str | Path | RunFolder]:
-    return [runs] if isinstance(runs, str | Path | RunFolder) else list(runs)
-
-
-def _reference(run: str | Path | RunFolder) -> str:
-    return str(run.path if isinstance(run, RunFolder) else run)
-
-
-def _words(settings: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={json.dumps(value, default=str, ensure_ascii=False)}" for key, value in settings.items()]
+    return _compare(
+        run_words(runs),
+        out_folder(out),
+        names=several_words(names, "names"),
+        metrics=several_words(metrics, "metrics"),
+        picture=picture,
+        runs_dir=None if runs_dir is None else str(runs_dir),
+    )

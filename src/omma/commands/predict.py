@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from omma.commands.arguments import out_folder
 from omma.commands.build import Loaded, build_data, device_of, load_run
 from omma.config.explain import suggest
 from omma.data.dataset import Collate, Samples
@@ -61,6 +62,7 @@ def predict(
         raise UsageError("give --indices or --input, not both")
     if sparse and not inputs:
         raise UsageError("--sparse is the known depth of an --input, there is none", "add --input PICTURE")
+    out = out_folder(out)
     console = RunLog(None, quiet=quiet)
     loaded = []
     for run in runs:
