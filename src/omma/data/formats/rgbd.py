@@ -6,7 +6,7 @@ and knows its files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -141,6 +141,59 @@ class DepthFile:
             return checked_depth(read_picture(self.path), str(self.path), self.units_per_metre)
         units = read_npz(self.path, DEPTH_KEY) if self.path.suffix.lower() == ".npz" else read_npy(self.path)
         return checked_depth(units, str(self.path), self.units_per_metre)
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """See DepthSource."""
+        return (self.path,)
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """A colour image in a file that holds more.
+
+    Args:
+        path: the file.
+        key: what the file calls it.
+        load: reads the array of a file under a key; a function of a module, which worker processes can load.
+    """
+
+    path: Path
+    key: str
+    load: Callable[[Path, str], NDArray[Any]]
+
+    def read(self) -> Colour:
+        """See ColourSource."""
+        return checked_colour(self.load(self.path, self.key), f"{self.path}, {self.key}")
+
+    def size(self) -> tuple[int, int]:
+        """See ColourSource; the whole file has to be read."""
+        height, width = self.read().shape[:2]
+        return height, width
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """See ColourSource."""
+        return (self.path,)
+
+
+@dataclass(frozen=True)
+class StoredDepth:
+    """A depth map in metres in a file that holds more.
+
+    Args:
+        path: the file.
+        key: what the file calls it.
+        load: see StoredImage.
+    """
+
+    path: Path
+    key: str
+    load: Callable[[Path, str], NDArray[Any]]
+
+    def read(self) -> Depth:
+        """See DepthSource."""
+        return checked_depth(self.load(self.path, self.key), f"{self.path}, {self.key}")
 
     @property
     def files(self) -> Sequence[Path]:

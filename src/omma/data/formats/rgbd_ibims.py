@@ -7,15 +7,13 @@ and mask_transp (H, W) with 0 where depth does not count; `imagelist.txt` beside
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omma.data.formats.rgbd import Colour, Depth, RgbdFrame, checked_colour, checked_depth
+from omma.data.formats.rgbd import RgbdFrame, StoredDepth, StoredImage
 from omma.data.io import read_bytes
 from omma.errors import DataError
 
@@ -24,56 +22,6 @@ MAX_DEPTH_M = 50.0
 DATASET = "ibims"
 SPLITS = ("val", "test")
 _MASKS = ("mask_invalid", "mask_transp")
-
-
-@dataclass(frozen=True)
-class MatImage:
-    """The colour image of a .mat.
-
-    Args:
-        path: the file.
-    """
-
-    path: Path
-
-    def read(self) -> Colour:
-        """See ColourSource."""
-        return checked_colour(_part(self.path, "rgb"), f"{self.path}, rgb")
-
-    def size(self) -> tuple[int, int]:
-        """See ColourSource; the whole file has to be read."""
-        height, width = self.read().shape[:2]
-        return height, width
-
-    @property
-    def files(self) -> Sequence[Path]:
-        """See ColourSource."""
-        return (self.path,)
-
-
-@dataclass(frozen=True)
-class MatDepth:
-    """The depth map of a .mat, 0 where a mask or NaN says that it does not count.
-
-    Args:
-        path: the file.
-    """
-
-    path: Path
-
-    def read(self) -> Depth:
-        """See DepthSource."""
-        content = _content(self.path)
-        depth = np.nan_to_num(_part(self.path, "depth", content), posinf=0.0, neginf=0.0)
-        for mask in _MASKS:
-            if mask in content:
-                depth = np.where(content[mask] > 0, depth, 0)
-        return checked_depth(depth, f"{self.path}, depth")
-
-    @property
-    def files(self) -> Sequence[Path]:
-        """See DepthSource."""
-        return (self.path,)
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -88,8 +36,21 @@ def _content(path: Path) -> dict[str, Any]:
     return content["data"]
 
 
-def _part(path: Path, key: str, content: dict[str, Any] | None = None) -> NDArray[Any]:
-    content = _content(path) if content is None else content
+def _image(path: Path, key: str) -> NDArray[Any]:
+    return _part(_content(path), key, path)
+
+
+def _depth(path: Path, key: str) -> NDArray[Any]:
+    """0 where a mask or NaN says that it does not count."""
+    content = _content(path)
+    depth = np.nan_to_num(_part(content, key, path), posinf=0.0, neginf=0.0)
+    for mask in _MASKS:
+        if mask in content:
+            depth = np.where(content[mask] > 0, depth, 0)
+    return depth
+
+
+def _part(content: dict[str, Any], key: str, path: Path) -> NDArray[Any]:
     if key not in content:
         raise DataError(f"{path}: has no {key} in data; it holds {', '.join(content)}")
     return np.asarray(content[key])
@@ -122,4 +83,13 @@ def read_frames(root: Path, split: str, *, max_depth_m: float = MAX_DEPTH_M) -> 
     for file in files:
         if not file.is_file():
             raise DataError(f"{file}: no such file, though {NAMES} lists it")
-    return [RgbdFrame(file.stem, DATASET, MatImage(file), MatDepth(file), max_depth_m) for file in files]
+    return [
+        RgbdFrame(
+            token=file.stem,
+            dataset=DATASET,
+            image=StoredImage(file, "rgb", _image),
+            depth=StoredDepth(file, "depth", _depth),
+            max_depth_m=max_depth_m,
+        )
+        for file in files
+    ]

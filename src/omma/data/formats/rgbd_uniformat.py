@@ -6,67 +6,18 @@ metres, 0 where unknown. Only arrays and plain values are unpickled, so that no 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omma.data.formats.rgbd import Colour, Depth, RgbdFrame, checked_colour, checked_depth
+from omma.data.formats.rgbd import RgbdFrame, StoredDepth, StoredImage
 from omma.data.pickles import read_pickled
 from omma.errors import DataError
 
 SPLITS = ("val", "test")
 _RGB, _GIVEN, _TRUE = "rgb", "dep", "gt"
-
-
-@dataclass(frozen=True)
-class DictImage:
-    """The colour image of a file.
-
-    Args:
-        path: the file.
-    """
-
-    path: Path
-
-    def read(self) -> Colour:
-        """See ColourSource."""
-        return checked_colour(_part(self.path, _RGB), f"{self.path}, rgb")
-
-    def size(self) -> tuple[int, int]:
-        """See ColourSource; the whole file has to be read."""
-        height, width = self.read().shape[:2]
-        return height, width
-
-    @property
-    def files(self) -> Sequence[Path]:
-        """See ColourSource."""
-        return (self.path,)
-
-
-@dataclass(frozen=True)
-class DictDepth:
-    """A depth map of a file.
-
-    Args:
-        path: the file.
-        key: "dep" or "gt".
-    """
-
-    path: Path
-    key: str
-
-    def read(self) -> Depth:
-        """See DepthSource."""
-        return checked_depth(_part(self.path, self.key), f"{self.path}, {self.key}")
-
-    @property
-    def files(self) -> Sequence[Path]:
-        """See DepthSource."""
-        return (self.path,)
 
 
 def _part(path: Path, key: str) -> NDArray[Any]:
@@ -105,10 +56,10 @@ def read_frames(root: Path, split: str, *, max_depth_m: float | None = None) -> 
         RgbdFrame(
             token=file.relative_to(root).with_suffix("").as_posix(),
             dataset=root.name,
-            image=DictImage(file),
-            depth=DictDepth(file, _TRUE),
+            image=StoredImage(file, _RGB, _part),
+            depth=StoredDepth(file, _TRUE, _part),
             max_depth_m=max_depth_m,
-            raw=DictDepth(file, _GIVEN),
+            raw=StoredDepth(file, _GIVEN, _part),
         )
         for file in files
     ]
