@@ -9,7 +9,7 @@ from omma.cli import _run
 from omma.commands.flags import read_words
 from omma.commands.predict import find_samples, parse_indices
 from omma.errors import UsageError
-from omma.systems import get
+from omma.systems import get, systems
 
 START_UP = """
 import sys, time
@@ -21,7 +21,10 @@ sys.exit(code)
 """
 
 
-@pytest.mark.parametrize("words", [["--help"], ["ls"], ["show", "lss/base"], ["train", "--help"]])
+SHOW = [["show", f"{name}/base"] for name in systems()]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["ls"], *SHOW, ["train", "--help"]])
 def test_light_verbs_import_neither_torch_nor_lightning(words):
     """E1."""
     done = subprocess.run(

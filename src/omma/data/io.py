@@ -13,7 +13,6 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -23,11 +22,7 @@ from omma.errors import DataError
 _JPEG_START = b"\xff\xd8"
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
-_REDUCED = {
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-}
+_REDUCED = (2, 4, 8)  # the size is divided by
 
 
 def read_bytes(path: Path) -> bytes:
@@ -60,7 +55,7 @@ def read_image(path: Path, *, upright: bool = False) -> NDArray[np.uint8]:
     Raises:
         DataError: the file is missing, cut short or no image.
     """
-    return _decode(read_bytes(path), path, cv2.IMREAD_COLOR, upright=upright)
+    return _decode(read_bytes(path), path, "COLOR", upright=upright)
 
 
 def read_image_reduced(path: Path, at_least: tuple[int, int]) -> tuple[NDArray[np.uint8], tuple[int, int]]:
@@ -82,8 +77,8 @@ def read_image_reduced(path: Path, at_least: tuple[int, int]) -> tuple[NDArray[n
     size = _size_in_header(data, path)
     factors = [f for f in _REDUCED if all(s // f >= least for s, least in zip(size, at_least, strict=True))]
     if not factors or not data.startswith(_JPEG_START):
-        return _decode(data, path, cv2.IMREAD_COLOR), size
-    return _decode(data, path, _REDUCED[max(factors)]), size
+        return _decode(data, path, "COLOR"), size
+    return _decode(data, path, f"REDUCED_COLOR_{max(factors)}"), size
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -119,7 +114,7 @@ def read_picture(path: Path) -> NDArray[Any]:
     Raises:
         DataError: the file is missing, cut short or no image.
     """
-    return _decode(read_bytes(path), path, cv2.IMREAD_UNCHANGED)
+    return _decode(read_bytes(path), path, "UNCHANGED")
 
 
 def read_depth_png(path: Path, units_per_metre: float) -> NDArray[np.float32]:
@@ -211,8 +206,12 @@ def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(f"{path}: damaged or no NumPy file ({error})", "copy or make it again")
 
 
-def _decode(data: bytes, path: Path, flags: int, *, upright: bool = False) -> NDArray[Any]:
+def _decode(data: bytes, path: Path, mode: str, *, upright: bool = False) -> NDArray[Any]:
+    """The picture of a file's content; `mode` is the end of one of OpenCV's IMREAD_ names."""
+    import cv2  # here: verbs that read recipes alone import this module, and it takes a while
+
     _check_complete(data, path)
+    flags = getattr(cv2, f"IMREAD_{mode}")
     if flags != cv2.IMREAD_UNCHANGED and not upright:
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
     try:

@@ -20,14 +20,10 @@ from shapely.affinity import affine_transform
 
 from omma.core.poses import rotation_from_quaternion
 from omma.data.formats.nuscenes import Record
+from omma.data.formats.nuscenes_classes import CLASSES
 from omma.data.io import read_grey
 from omma.errors import DataError
 
-CLASSES = (
-    *("drivable_area", "ped_crossing", "walkway", "carpark"),
-    *("car", "truck", "bus", "trailer", "construction_vehicle"),
-    *("pedestrian", "motorcycle", "bicycle", "traffic_cone", "barrier"),
-)
 IGNORE_BIT = len(CLASSES)  # set where the cell is out of view or hidden
 LAYERS = ("drivable_area", "ped_crossing", "walkway", "carpark_area")  # of the map; classes 0 to 3 in order
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from omma.config.base import DataSection, NonNegativeFloat, PositiveInt, RunConfig, Section, SystemSection
-from omma.data.formats.nuscenes_bev import CLASSES
+from omma.data.formats.nuscenes_classes import CLASSES
 from omma.errors import ConfigError
 from omma.systems.axes import Axis, DepthAxis
 

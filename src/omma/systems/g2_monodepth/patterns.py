@@ -22,13 +22,16 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from omma.data.formats.rgbd import Colour, Depth
 from omma.errors import ConfigError
+
+if TYPE_CHECKING:
+    import cv2
 
 Keep = NDArray[np.bool_]
 Rng = np.random.Generator
@@ -231,14 +234,20 @@ def _project_scan(
 
 
 def _sift(part: Part, known: Keep, image: Colour, rng: Rng) -> Keep:
+    import cv2  # here: a recipe is read without it
+
     return _key_points(cv2.SIFT.create(), known, image, rng)
 
 
 def _orb(part: Part, known: Keep, image: Colour, rng: Rng) -> Keep:
+    import cv2
+
     return _key_points(cv2.ORB.create(nfeatures=2000), known, image, rng)
 
 
 def _key_points(detector: cv2.Feature2D, known: Keep, image: Colour, rng: Rng) -> Keep:
+    import cv2
+
     grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
     keep = np.zeros_like(known)
     for point in detector.detect(grey, None):
