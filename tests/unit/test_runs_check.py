@@ -16,7 +16,7 @@ from omma.commands.runs_check import check_runs
 from omma.config.yaml import dump_yaml
 from omma.errors import DataError, UsageError
 from omma.report.run import build_report
-from omma.runs.files import write_bytes_atomic, write_json_atomic, write_text_atomic
+from omma.runs.files import temporary_path, write_bytes_atomic, write_json_atomic, write_text_atomic
 from omma.runs.folder import RunFolder
 from omma.runs.metrics import MetricsLog, read_metrics
 from omma.systems import systems
@@ -183,6 +183,10 @@ DAMAGE = {
     "newer checkpoint": (
         lambda run: change(run.checkpoints / "final" / "meta.json", format_version=2),
         "checkpoints/final (format_version 2 is of a newer omma; update omma",
+    ),
+    "left": (
+        lambda run: temporary_path(run.checkpoints / "best").mkdir(),
+        " (left by a process that was killed; delete it; `omma resume 실행 1`",
     ),
     "unfinished": (
         lambda run: run.set_status("preempted", step=12),

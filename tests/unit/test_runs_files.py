@@ -1,6 +1,7 @@
 import errno
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -163,3 +164,25 @@ def test_a_half_deleted_folder_never_keeps_its_name(tmp_path: Path, monkeypatch:
             with pytest.raises(Crash):
                 files.remove_folder(folder)
         assert not folder.exists() or read_folder(folder) == "old"
+
+
+def test_what_a_killed_process_left_is_found_and_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not what a living process, or one of another machine, writes right now."""
+    final = tmp_path / "checkpoints" / "best"
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "getpid", lambda: os.getppid())
+        alive = make_folder(files.temporary_path(final), "alive")
+        patch.setattr(files.os, "getpid", lambda: 2**22 + 1)  # above any process
+        gone = make_folder(files.temporary_path(final), "gone")
+        file = files.temporary_path(tmp_path / "status.json")
+        file.write_bytes(b"half")
+        patch.setattr(files, "_HOST", "00000000")
+        elsewhere, long_ago = (make_folder(files.temporary_path(final), "x") for _ in range(2))
+    old = make_folder(final.with_name(".tmp-checkpoint"), "x")
+    for path in (long_ago, old):
+        os.utime(path, (0, 0))
+    assert set(files.abandoned(tmp_path)) == {gone, file, long_ago, old}
+    assert files.remove_abandoned(tmp_path) == 4
+    assert {path.name for path in final.parent.iterdir()} == {alive.name, elsewhere.name}

@@ -18,6 +18,7 @@ from omma.errors import DataError, OmmaError
 from omma.report.columns import best_metric
 from omma.report.facts import eval_folders
 from omma.runs.console import RunLog
+from omma.runs.files import abandoned
 from omma.runs.folder import RunFolder, runs_root
 from omma.runs.metrics import read_metrics
 from omma.systems.recipes import open_recipe
@@ -96,6 +97,8 @@ def _checks(run: RunFolder) -> Iterator[tuple[str, Check]]:
         for name in ("best", "final"):
             yield f"checkpoints/{name}", partial(_checkpoint, run, run.checkpoints / name)
         return
+    for left in abandoned(run.path):
+        yield left.relative_to(run.path).as_posix(), partial(_left, run)
     yield "data.json", partial(_data, run.path / "data.json")
     yield "log.txt", partial(_text, run.log_file)
     yield "metrics.csv", partial(_metrics, run, status)
@@ -116,6 +119,10 @@ def _config(run: RunFolder) -> dict[str, Any]:
 
 def _fail(error: OmmaError) -> None:
     raise error
+
+
+def _left(run: RunFolder) -> None:
+    raise DataError("left by a process that was killed", f"delete it; `omma resume {run.name}` would, too")
 
 
 def _finished(run: RunFolder, status: Mapping[str, Any]) -> None:

@@ -30,6 +30,7 @@ from omma.runs.files import (
     recover_folder,
     remove_folder,
     replace_folder,
+    temporary_path,
     write_json_atomic,
     write_text_atomic,
 )
@@ -143,8 +144,7 @@ def _identity(config: RunConfig) -> dict[str, Any]:
 @contextmanager
 def _temporary_folder(final: Path) -> Iterator[Path]:
     """A folder beside `final` that is gone afterwards, and a full disk said in one line."""
-    folder = final.with_name(".tmp-checkpoint")
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = temporary_path(final)
     try:
         with explain_disk_full(final), _writers_name_full_disk():
             folder.mkdir(parents=True)

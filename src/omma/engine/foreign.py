@@ -13,6 +13,7 @@ from torch import Tensor
 
 from omma.engine.task import Task
 from omma.errors import CheckpointError
+from omma.runs.files import temporary_path
 
 Moments = Mapping[str, Any]
 Convert = Callable[[str, Moments], dict[str, Any]]
@@ -21,7 +22,7 @@ BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # of batch nor
 
 def write_file(file: Path, content: Mapping[str, Any]) -> Path:
     """Save under a temporary name first, so that nobody finds half a file."""
-    unfinished = file.with_name(f".{file.name}.tmp")
+    unfinished = temporary_path(file)
     torch.save(dict(content), unfinished)
     os.replace(unfinished, file)  # noqa: PTH105  replaces on Windows too
     return file

@@ -46,6 +46,7 @@ from omma.engine.state import Progress, TrainState
 from omma.engine.task import Batch, StepInfo, Task
 from omma.errors import ConfigError, Preempted
 from omma.runs.console import RunLog
+from omma.runs.files import remove_abandoned
 from omma.runs.folder import RunFolder
 
 ReferenceWriter = Callable[[Task, TrainingState], None]
@@ -104,6 +105,8 @@ def fit(
         Preempted: a signal stopped the run after saving.
     """
     console = console if world().rank == 0 else RunLog(None, quiet=True)
+    if world().rank == 0 and (count := remove_abandoned(run.path)):
+        console.line(f"removed {count} unfinished files and folders of a process that was killed")
     fabric = open_fabric(config.train, console.line)
     stop, activity = StopSignal(), Activity("while setting up")
     with (

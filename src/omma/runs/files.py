@@ -10,9 +10,12 @@ import errno
 import json
 import math
 import os
+import platform
 import shutil
+import sys
 import time
 import uuid
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +23,8 @@ from typing import Any
 
 from omma.errors import OmmaError
 
+_TEMPORARY, _HOUR = ".tmp-", 3600.0
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
 
 
@@ -71,6 +76,60 @@ def _replace(source: Path, target: Path) -> None:
     source.replace(target)
 
 
+def temporary_path(final: Path) -> Path:
+    """A name beside `final` for what is not whole yet; it says which machine's process writes there."""
+    return final.with_name(f"{_TEMPORARY}{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+
+
+def abandoned(folder: Path) -> list[Path]:
+    """What processes that are gone left under temporary names anywhere in a folder.
+
+    Of another machine's processes, and of versions that wrote no owner, what is older than an hour.
+    """
+    found = folder.rglob(f"{_TEMPORARY}*") if folder.is_dir() else ()
+    return sorted(path for path in found if _is_abandoned(path))
+
+
+def _is_abandoned(path: Path) -> bool:
+    host, _, rest = path.name.removeprefix(_TEMPORARY).partition("-")
+    pid = rest.partition("-")[0]
+    if host == _HOST and pid.isdigit():  # in a container the next process often has the number of the last
+        return int(pid) == os.getpid() or not process_alive(int(pid))
+    try:
+        return time.time() - path.stat().st_mtime > _HOUR
+    except FileNotFoundError:
+        return False
+
+
+def remove_abandoned(folder: Path) -> int:
+    """Delete what `abandoned` finds; how many files and folders these were."""
+    found = abandoned(folder)
+    for path in found:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return len(found)
+
+
+def process_alive(pid: int) -> bool:
+    """Whether this machine has a process of that number."""
+    if sys.platform == "win32":
+        import ctypes
+
+        query_limited_information = 0x1000
+        handle = ctypes.windll.kernel32.OpenProcess(query_limited_information, False, pid)
+        ctypes.windll.kernel32.CloseHandle(handle)
+        return bool(handle)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def write_bytes_atomic(path: Path, data: bytes) -> None:
     """Write a file so that a reader, or a crash, sees either the old or the new content.
 
@@ -81,7 +140,7 @@ def write_bytes_atomic(path: Path, data: bytes) -> None:
     Raises:
         OmmaError: if the disk is full.
     """
-    temporary = path.parent / f".tmp-{uuid.uuid4().hex[:12]}"
+    temporary = temporary_path(path)
     with explain_disk_full(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -7,7 +7,6 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,7 +16,7 @@ from typing import Any
 from omma.config.explain import suggest
 from omma.config.yaml import dump_yaml, read_yaml
 from omma.errors import DataError, UsageError
-from omma.runs.files import write_json_atomic, write_text_atomic
+from omma.runs.files import process_alive, write_json_atomic, write_text_atomic
 from omma.runs.names import check_name, default_name, runs_root, split_reference, timestamp
 
 __all__ = ["FORMAT_VERSION", "RunFolder", "default_name", "list_runs", "runs_root", "split_reference"]
@@ -36,23 +35,6 @@ def config_text(config: dict[str, Any]) -> str:
 def _command_text(command: Sequence[str]) -> str:
     line = subprocess.list2cmdline(command) if os.name == "nt" else shlex.join(command)
     return f"{line}\n# working directory: {Path.cwd()}\n"
-
-
-def _process_alive(pid: int) -> bool:
-    if sys.platform == "win32":
-        import ctypes
-
-        query_limited_information = 0x1000
-        handle = ctypes.windll.kernel32.OpenProcess(query_limited_information, False, pid)
-        ctypes.windll.kernel32.CloseHandle(handle)
-        return bool(handle)
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _is_log(path: Path) -> bool:
@@ -209,7 +191,7 @@ class RunFolder:
             DataError: if status.json is damaged or of a newer omma.
         """
         status = self._read_status()
-        if status["state"] == "running" and _silent(status) and not _process_alive(status["pid"]):
+        if status["state"] == "running" and _silent(status) and not process_alive(status["pid"]):
             return status | {"state": STOPPED}
         return status
 
@@ -218,7 +200,7 @@ class RunFolder:
         if not self.is_run():
             return False
         status = self._read_status()
-        other = status["pid"] != os.getpid() and _process_alive(status["pid"])
+        other = status["pid"] != os.getpid() and process_alive(status["pid"])
         return bool(status["state"] == "running" and other and not _silent(status))
 
     @property
