@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 from PIL import Image
+from tests.commands import omma
 from tests.e2e.conftest import TINY
 
 from omma.cli import _run
@@ -21,17 +22,13 @@ LEARN = [
 ]
 
 
-def _omma(*words) -> int:
-    return _run([str(word) for word in words], debug=True)
-
-
 def _diagnose(run: Path, *words) -> list[dict]:
-    assert _omma("diagnose", run, "--vis-num", 0, *words) == 0
+    assert omma("diagnose", run, "--vis-num", 0, *words) == 0
     return json.loads((run / "diagnose" / "findings.json").read_text(encoding="utf-8"))
 
 
 def _train(root: Path, name: str, *words) -> Path:
-    assert _omma("train", "lss/demo", "--name", name, "--runs-dir", root, *TINY, *words) == 0
+    assert omma("train", "lss/demo", "--name", name, "--runs-dir", root, *TINY, *words) == 0
     return root / name
 
 
@@ -66,7 +63,7 @@ def _mirror(folder: Path, sample: dict) -> None:
 
 
 def test_a_healthy_run_has_neither_errors_nor_warnings_about_the_model(healthy, capsys):
-    assert _omma("diagnose", healthy) == 0
+    assert omma("diagnose", healthy) == 0
     said = capsys.readouterr().out
     assert "ERROR" not in said
     folder = healthy / "diagnose"
@@ -106,7 +103,7 @@ def test_mirrored_labels(copy, data):
     """Boxes tell it; without boxes the predictions do."""
     _samples(data, _mirror)
     first = _diagnose(copy, f"data.root={data}")[0]
-    assert first["title"] == "the labels fit the boxes only when mirrored left to right"
+    assert first["title"] == "the labels fit only when mirrored left to right"
     assert "`omma doctor" in first["fix"]
     _samples(data, lambda _, sample: sample.pop("boxes"))
     first = _diagnose(copy, f"data.root={data}")[0]
@@ -157,7 +154,7 @@ def test_a_metric_outside_of_its_range(copy):
     file.write_text(json.dumps({"metrics": {"iou": 1.2, "loss": 3.0}}), encoding="utf-8")
     first = _diagnose(copy)[0]
     assert first["title"] == "wrong metric domain: iou"
-    assert _omma("report", copy) == 0
+    assert omma("report", copy) == 0
     assert "wrong metric domain: iou" in (copy / "report.html").read_text(encoding="utf-8")
 
 
@@ -172,13 +169,13 @@ def test_a_run_without_checkpoint_or_data_is_still_diagnosed(copy, tmp_path):
 def test_options_and_flags_of_the_original_tool(healthy, tmp_path, capsys):
     words = ["--checkpoint", f"{healthy}@final", "--config", "x.py", "--out-dir", tmp_path / "out"]
     words += ["--dataset-split", "val", "--device", "cpu", "--seed", 7, "--num-samples", 1, "--probe-only"]
-    assert _omma("diagnose", *words) == 0
+    assert omma("diagnose", *words) == 0
     assert "--config x.py is not read" in capsys.readouterr().out
     summary = (tmp_path / "out" / "summary.txt").read_text(encoding="utf-8")
     assert "checkpoint final" in summary
     assert "1 readable of 1 chosen, 2 in the split" in summary
     assert "the network was not run" in summary
-    assert _omma("diagnose", healthy, "--camera", "CAM_FRONT", "--vis-num", 0, "--out", tmp_path / "one") == 0
+    assert omma("diagnose", healthy, "--camera", "CAM_FRONT", "--vis-num", 0, "--out", tmp_path / "one") == 0
     assert _run(["diagnose", str(healthy), "--camera", "CAM_UP"], debug=False) == 0
     assert "CAM_UP" in capsys.readouterr().out
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import cv2
 import numpy as np
@@ -74,7 +75,7 @@ def seed_sample(folder: Path, index: int, size: tuple[int, int] = SIZE) -> dict[
     names = []
     for number, camera in enumerate(CAMERAS):
         name = f"images/{camera.removeprefix('CAM_').lower()}_{index:04d}.jpg"
-        write_image(folder / name, index * 6 + number, size)
+        write_image(folder / name, crc32(f"{folder.parent.name} {index} {number}".encode()), size)
         names.append(name)
     (folder / "labels").mkdir(exist_ok=True)
     np.save(folder / f"labels/bev_{index:04d}.npy", lss_label())
@@ -128,7 +129,7 @@ def write_official(root: Path, *, frames: int = 2, cells: int = 360, classes: in
             record = {"ego2global_translation": [100.0, -50.0, 0.5], "ego2global_rotation": yaw}
             for camera in CAMERAS:
                 name = sweep_path(f"RGB-{camera}", number, index, ".jpg")
-                write_image(root / "simbev" / name, index)
+                write_image(root / "simbev" / name, number * frames + index)
                 record[f"RGB-{camera}"] = f"/dataset/simbev/{name}"
             seg, det = (ground_truth_path(kind, number, index) for kind in ("GT_SEG", "GT_DET"))
             for name in (seg, det):
@@ -150,7 +151,7 @@ def write_cvt(root: Path, *, scenes: int = 5) -> Path:
         folder = root / "SimBEV_cvt_label" / f"scene_{scene:04d}" / "yaw0pitch0"
         names = [sweep_path(f"RGB-{camera}", scene, 0, ".jpg") for camera in CAMERAS]
         for number, name in enumerate(names):
-            write_image(root / name, number)
+            write_image(root / name, scene * len(names) + number)
         folder.mkdir(parents=True)
         np.savez_compressed(folder / "bev_0.npz", bev=class_masks(8, 1, 200, 0.5).astype(np.uint8))
         visibility = np.where(simbev_mask(200, 0.5), 1, 255).astype(np.uint8)

@@ -13,7 +13,7 @@ import pytest
 
 from omma.data.formats.nuscenes_bev import encode_png, read_label
 from omma.errors import Finding
-from omma.systems.diffbev.doctor import PICTURE, check
+from omma.systems.diffbev.doctor import SHEET, check
 from omma.systems.diffbev.label_checks import check_depths, check_intrinsics, fit_points, point_cells
 from omma.systems.diffbev.prepare import bev_labels, depth
 
@@ -47,15 +47,15 @@ def test_sound_data_pass(root: Path, tmp_path: Path) -> None:
     titles = {finding.title: finding for finding in findings}
     assert "layout tables, 4 images; CAM_BACK, CAM_FRONT" in titles["split train"].evidence
     assert "12 are there" in titles["files of train"].evidence
-    assert "90 x 160" in titles["calibration fits the images"].evidence
+    assert "90 x 160" in titles["intrinsics fit the images"].evidence
     assert "IoU with the boxes of 4 images: 1.00" in titles["labels lie the right way round"].evidence
     assert (
         "style reference, ignored: fov+occlusion"
         in titles["no label looked at has bus, trailer, motorcycle"].evidence
     )
-    picture = cv2.imread(str(tmp_path / "out" / PICTURE))
+    picture = cv2.imread(str(tmp_path / "out" / SHEET))
     assert picture.shape[0] > 300
-    assert titles["picture of the labels in the images"].figure == str(tmp_path / "out" / PICTURE)
+    assert titles["picture of the labels in the images"].figure == str(tmp_path / "out" / SHEET)
 
 
 def test_depth_self_check_prints_the_batch(root: Path) -> None:
@@ -156,6 +156,15 @@ def test_missing_images_and_some_labels(root: Path) -> None:
     assert any("1 of 4 labels are missing" in title for title in titles)
 
 
+def test_images_of_both_splits_are_an_error(tmp_path: Path) -> None:
+    root = files.write_folders(tmp_path)
+    assert "no images of val are in train" in [one.title for one in _check(root)]
+    first, second = (sorted((root / "img_dir" / split).iterdir())[0] for split in ("train", "val"))
+    second.write_bytes(first.read_bytes())
+    found = next(one for one in _errors(_check(root)) if "1 images of val are in train too" in one.title)
+    assert str(second) in found.evidence
+
+
 def test_root_in_another_letter_case(root: Path) -> None:
     findings = _check(root.with_name("NuScenes"))
     assert not _errors(findings)
@@ -244,6 +253,6 @@ def test_real_keyframe_is_drawn(tmp_path: Path) -> None:
     findings = check(config, tmp_path)
     titles = [one.title for one in findings]
     assert "the map expansion is missing" in titles
-    assert "calibration fits the images" in titles
+    assert "intrinsics fit the images" in titles
     assert "depths are in metres" in titles
-    assert (tmp_path / PICTURE).is_file()
+    assert (tmp_path / SHEET).is_file()

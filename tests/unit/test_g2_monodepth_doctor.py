@@ -63,7 +63,7 @@ def test_sound_data_pass(root: Path) -> None:
     findings = check(root)
     assert {finding.severity for finding in findings} == {"ok"}
     titles = [finding.title for finding in findings]
-    assert titles.index("split val") < titles.index("no picture of val is in train")
+    assert titles.index("split val") < titles.index("no pictures of val are in train")
     assert titles.index("train: depths are in metres and fit max_depth") < len(titles) - 1
     assert titles[-1] == "training covers the sparsity of validation"
 

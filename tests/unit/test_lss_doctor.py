@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from omma.data.formats.simbev_layout import CAMERAS
 from omma.errors import Finding
 from omma.systems.lss.checks import check_extrinsics, check_labels, check_orientation, fit_boxes
 from omma.systems.lss.config import LSSConfig
-from omma.systems.lss.doctor import PICTURE, check, estimate_memory
+from omma.systems.lss.doctor import SHEET, check
 
 SMALL = {"backbone": "resnet18", "bev_width": 8, "neck_channels": 16, "context_channels": 8}
 RIG = np.stack([files.ego_T_cam(camera) for camera in CAMERAS])
@@ -82,7 +83,7 @@ def test_files_with_camera_to_ego_matrices_are_an_error(tmp_path: Path) -> None:
 def test_label_turned_by_180_degrees_names_the_setting(tmp_path: Path) -> None:
     root = files.write_seed(tmp_path)
     _boxes_beside(root)
-    assert _find(_check(root), "labels lie as the boxes do").severity == "ok"
+    assert _find(_check(root), "labels lie the right way round").severity == "ok"
     _turn_labels(root, lambda label: label[::-1, ::-1])
     finding = _find(_check(root), "only when turned by 180 degrees")
     assert finding.severity == "error"
@@ -113,7 +114,7 @@ def test_official_boxes_are_used_when_trusted_and_asked_for_when_not(tmp_path: P
     assert unverified.severity == "warning"
     assert "data.trust_pickle=true" in unverified.fix
     assert "omma prepare lss-boxes" in unverified.fix
-    assert _find(_check(root, trust_pickle=True), "labels lie as the boxes do").severity == "ok"
+    assert _find(_check(root, trust_pickle=True), "labels lie the right way round").severity == "ok"
     turned = _check(root, trust_pickle=True, label_frame="lss")
     assert _find(turned, "turned by 180 degrees").fix == "set data.label_frame=simbev"
 
@@ -122,10 +123,21 @@ def test_missing_files_are_counted_and_the_first_named(tmp_path: Path) -> None:
     root = files.write_seed(tmp_path)
     for path in sorted(root.rglob("back_0001.jpg")):
         path.unlink()
-    finding = _find(_check(root), "files are missing")
+    finding = _find(_check(root), "files of train are missing")
     assert finding.severity == "error"
-    assert finding.title.startswith("2 of 28")
+    assert finding.title.startswith("1 of 14")
     assert "back_0001.jpg" in finding.evidence
+
+
+def test_a_scene_copied_into_both_splits_is_an_error(tmp_path: Path) -> None:
+    root = files.write_seed(tmp_path)
+    assert _find(_check(root), "no samples of val are in train").severity == "ok"
+    shutil.copytree(root / "train/train_0000", root / "val/train_0000")
+    finding = _find(_check(root), "2 samples of val are in train too")
+    assert finding.severity == "error"
+    assert "train_0000" in finding.evidence
+    same = _find(_check(root, val_split="train"), "training and validation are the same split train")
+    assert same.severity == "warning"
 
 
 def test_a_missing_data_set_ends_the_check() -> None:
@@ -164,7 +176,7 @@ def test_wide_images_are_told_about_top_crop(tmp_path: Path) -> None:
 def test_picture_shows_the_label_in_the_images(tmp_path: Path) -> None:
     root = files.write_seed(tmp_path / "data")
     finding = _find(_check(root, tmp_path / "out"), "picture")
-    assert finding.figure == str(tmp_path / "out" / PICTURE)
+    assert finding.figure == str(tmp_path / "out" / SHEET)
     picture = np.asarray(Image.open(finding.figure)).astype(int)
     assert picture.shape[1] == 1400
     red = (picture[..., 0] > 180) & (picture[..., 1] < 100) & (picture[..., 2] < 100)
@@ -225,14 +237,4 @@ def test_fit_on_a_grid_that_is_not_square() -> None:
     assert len(fit.overlap) == 4
     assert fit.best == "as it is"
     poor = fit_boxes([np.ones((32, 16), bool)], [Boxes(corners, ("car",), np.zeros(1, np.int64))], grid)
-    assert check_orientation(poor, "lss").title == "labels and boxes hardly agree"
-
-
-def test_memory_estimate_grows_with_the_network() -> None:
-    small = LSSConfig.model_validate_json(json.dumps({"system": SMALL, "data": {"image_size": [32, 64]}}))
-    wide = LSSConfig.model_validate_json(
-        json.dumps({"system": SMALL | {"bev_width": 16}, "data": {"image_size": [32, 64]}})
-    )
-    fixed, each = estimate_memory(small)
-    assert fixed > 40e6, "ResNet-18 alone has 11 million weights"
-    assert estimate_memory(wide)[1] > 1.3 * each
+    assert check_orientation(poor, "lss").title == "labels hardly agree with the boxes"

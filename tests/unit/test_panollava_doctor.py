@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,7 @@ def street(size: tuple[int, int]) -> np.ndarray:
     picture = np.linspace(230, 90, height)[:, None, None] * np.array([1.0, 0.9, 0.8])
     picture = np.repeat(picture, width, axis=1) + noise.normal(0, 4, (height, width, 3))
     edges = np.sort(noise.choice(width, 12, replace=False))
-    for left, right in zip(edges, edges[1:], strict=False):
+    for left, right in pairwise(edges):
         colour, top = noise.uniform(40, 110, 3), int(height * noise.uniform(0.3, 0.5))
         picture[top : int(0.75 * height), left:right] = colour
     return picture.clip(0, 255).astype(np.uint8)

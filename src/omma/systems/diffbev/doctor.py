@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from omma.data.formats.nuscenes_maps import locations, map_file
 from omma.data.formats.nuscenes_splits import pon_scenes
 from omma.data.io import image_size, read_json
 from omma.errors import DataError, Finding, OmmaError
+from omma.systems.data_checks import as_finding, check_files, check_overlap, read_splits, same_files, some
 from omma.systems.diffbev.checks import DEPTH_STEP, LABEL_STEP
 from omma.systems.diffbev.config import DiffBEVConfig
 from omma.systems.diffbev.data import CameraSamples, collate, label_setting
@@ -47,7 +50,7 @@ from omma.viz.image import Tile, panel, save_png
 
 NUM_LABELS, NUM_DEPTHS, NUM_SIZES, NUM_SHOWN = 64, 64, 8, 3
 CAMERA_HEIGHT_M = 1.5  # for the picture alone; nuScenes cameras are 1.5 to 1.6 m above the ground
-PICTURE = "diffbev_labels_in_images.png"
+SHEET = "diffbev_labels_in_images.png"
 # camera axes (right, down, forward) from axes forward, left, up at the camera
 _CAM_T_LEVEL = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
 
@@ -70,35 +73,33 @@ def check(config: DiffBEVConfig, out: Path | None) -> list[Finding]:
         findings += [Finding("warning", str(one.message), "", "write it as it is") for one in told]
         layout = find_layout(config.data, root)
     except OmmaError as error:
-        return [*findings, _as_finding(error)]
+        return [*findings, as_finding(error)]
     found, splits = _splits(config, layout, root)
     findings += [*found, *_other_scenes(config, layout, root)]
     for split, samples in splits.items():
-        findings += _parts(samples, split, config)
+        findings += _files(samples, split, config)
+    findings += check_overlap(config.data, splits, "images", partial(_shared, splits))
     if splits:
         findings += _contents(next(iter(splits.values())), config, out)
     return findings
 
 
-def _as_finding(error: OmmaError) -> Finding:
-    return Finding("error", error.message, "", error.hint or "")
-
-
 def _splits(
     config: DiffBEVConfig, layout: Layout, root: Path
 ) -> tuple[list[Finding], dict[str, CameraSamples]]:
-    findings: list[Finding] = []
-    splits: dict[str, CameraSamples] = {}
-    for split in dict.fromkeys((config.data.train_split, config.data.val_split)):
-        try:
-            items = read_items(config.data, layout, root, split)
-        except OmmaError as error:
-            findings.append(_as_finding(error))
-            continue
-        splits[split] = CameraSamples(items, config, layout, augment=False)
-        cameras = ", ".join(sorted(set(items.channels) - {""})) or "cameras unknown"
-        findings.append(Finding("ok", f"split {split}", f"layout {layout}, {len(items)} images; {cameras}"))
+    findings, items = read_splits(config.data, lambda split: read_items(config.data, layout, root, split))
+    splits = {split: CameraSamples(found, config, layout, augment=False) for split, found in items.items()}
+    for split, samples in splits.items():
+        cameras = ", ".join(sorted(set(samples.items.channels) - {""})) or "cameras unknown"
+        findings.append(Finding("ok", f"split {split}", f"layout {layout}, {len(samples)} images; {cameras}"))
     return findings, splits
+
+
+def _shared(splits: Mapping[str, CameraSamples], train: str, val: str) -> list[str]:
+    """Images of both splits."""
+    items = [splits[split].items for split in (train, val)]
+    pairs = same_files(*([one.folder / name for name in one.images] for one in items))
+    return [f"{b} is {a}" for a, b in pairs]
 
 
 def _other_scenes(config: DiffBEVConfig, layout: Layout, root: Path) -> list[Finding]:
@@ -113,22 +114,13 @@ def _other_scenes(config: DiffBEVConfig, layout: Layout, root: Path) -> list[Fin
     return [Finding("info", f"{len(others)} scenes are in neither list of PON", shown)]
 
 
-def _parts(samples: CameraSamples, split: str, config: DiffBEVConfig) -> list[Finding]:
+def _files(samples: CameraSamples, split: str, config: DiffBEVConfig) -> list[Finding]:
     """Images, labels and depths of a split that are missing, with the command that makes them."""
     items = samples.items
     folder = items.folder
-    gone = [name for name in items.images if not (folder / name).is_file()]
-    findings = []
-    if gone:
-        fix = "copy them again, or leave their scenes out with data.split_file"
-        findings.append(
-            Finding(
-                "error",
-                f"{len(gone)} of {len(items)} images of {split} are missing",
-                f"first: {folder / gone[0]}",
-                fix,
-            )
-        )
+    fix = "copy them again, or leave their scenes out with data.split_file"
+    found = check_files(split, [folder / name for name in items.images], "images", fix)
+    findings = [] if found.severity == "ok" else [found]
     unlabelled = [token for token, name in zip(items.tokens, items.labels, strict=True) if name is None]
     if unlabelled:
         title = f"{folder / LABELS / split}: {len(unlabelled)} of {len(items)} labels are missing"
@@ -157,7 +149,7 @@ def _maps(root: Path, config: DiffBEVConfig) -> list[Finding]:
     try:
         cities = set(locations(nuscenes.Tables(root, config.data.version)).values())
     except OmmaError as error:
-        return [_as_finding(error)]
+        return [as_finding(error)]
     missing = [str(map_file(root, city)) for city in sorted(cities) if not map_file(root, city).is_file()]
     if not missing:
         return [Finding("ok", "map expansion", f"polygons of {', '.join(sorted(cities))}")]
@@ -176,27 +168,21 @@ def _contents(samples: CameraSamples, config: DiffBEVConfig, out: Path | None) -
         if config.system.depth_loss.name != "none" and samples.with_depth:
             findings.append(_depths(samples, config))
         if out is not None:
-            findings.append(_picture(samples, config, out))
+            findings.append(_sheet(samples, config, out))
     except DataError as error:
-        findings.append(_as_finding(error))
+        findings.append(as_finding(error))
     return findings
 
 
-def _some(rows: list[int], number: int) -> list[int]:
-    """Some of the rows, spread evenly."""
-    positions = np.linspace(0, len(rows) - 1, min(number, len(rows))).round().astype(int)
-    return [rows[position] for position in np.unique(positions)]
-
-
 def _calibration(samples: CameraSamples) -> Finding:
-    items, rows = samples.items, _some(list(range(len(samples))), NUM_SIZES)
+    items, rows = samples.items, some(list(range(len(samples))), NUM_SIZES)
     sizes = [image_size(items.folder / items.images[row]) for row in rows]
     names = [f"{items.tokens[row]} {items.channels[row]}".strip() for row in rows]
     return check_intrinsics(items.intrinsics[rows], sizes, names)
 
 
 def _labelled(samples: CameraSamples, number: int) -> list[int]:
-    return _some([row for row, name in enumerate(samples.items.labels) if name is not None], number)
+    return some([row for row, name in enumerate(samples.items.labels) if name is not None], number)
 
 
 def _labels(samples: CameraSamples, config: DiffBEVConfig) -> list[Finding]:
@@ -258,7 +244,7 @@ def label_grid(config: DiffBEVConfig) -> LabelGrid:
 
 
 def _depths(samples: CameraSamples, config: DiffBEVConfig) -> Finding:
-    rows = _some([row for row, name in enumerate(samples.items.depths) if name is not None], NUM_DEPTHS)
+    rows = some([row for row, name in enumerate(samples.items.depths) if name is not None], NUM_DEPTHS)
     note = samples.items.folder / LABELS / DEPTH_NOTE
     reach = read_json(note)["max_depth"] if note.is_file() else config.system.grid.depth[1]
     batch = collate([samples[rows[0]]])
@@ -271,18 +257,18 @@ def _depths(samples: CameraSamples, config: DiffBEVConfig) -> Finding:
     return check_depths([samples.depth(row) for row in rows], reach, held)
 
 
-def _picture(samples: CameraSamples, config: DiffBEVConfig, out: Path) -> Finding:
+def _sheet(samples: CameraSamples, config: DiffBEVConfig, out: Path) -> Finding:
     """Labels laid into the images, and from above, for a few images."""
     rows = _labelled(samples, NUM_SHOWN) if samples.labelled else []
-    tiles = [_row(samples, row, config) for row in rows or _some(list(range(len(samples))), NUM_SHOWN)]
+    tiles = [_row(samples, row, config) for row in rows or some(list(range(len(samples))), NUM_SHOWN)]
     out.mkdir(parents=True, exist_ok=True)
-    save_png(out / PICTURE, panel(tiles, width=1200, title="labels in the images", max_row_height=420))
+    save_png(out / SHEET, panel(tiles, width=1200, title="labels in the images", max_row_height=420))
     return Finding(
         "info",
         "picture of the labels in the images",
         f"cells are laid on flat ground {CAMERA_HEIGHT_M} m below the camera; dark grey does not count",
         "labels must lie on roads and objects in all images",
-        str(out / PICTURE),
+        str(out / SHEET),
     )
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from omma.data.formats.nuscenes_bev import CLASSES, IGNORE_BIT, LabelGrid, expand_bits
 from omma.errors import Finding
+from omma.systems.data_checks import check_shares
 
 BoolMap = NDArray[np.bool_]
 
@@ -58,14 +59,8 @@ def check_values(labels: Sequence[NDArray[np.int16]], classes: Sequence[str], ma
     if ignored > MOST_IGNORED:
         fix = "make them with ignore=fov, or check calibration and LiDAR"
         return [Finding("error", "hardly a cell of the labels counts", evidence, fix)]
-    absent = [name for name, total in zip(classes, totals, strict=True) if not total]
-    if len(absent) == len(classes):
-        fix = "make them again; a network trained on these learns to say nothing"
-        return [Finding("error", "all labels looked at are empty", evidence, fix)]
-    if absent:
-        title = f"no label looked at has {', '.join(absent)}"
-        return [Finding("warning", title, evidence, "the IoU of such a class means nothing")]
-    return [Finding("ok", "labels hold all classes", evidence)]
+    found = check_shares(dict(zip(classes, shares.tolist(), strict=True)), evidence, "make them again")
+    return [found or Finding("ok", "labels hold all classes", evidence)]
 
 
 def check_intrinsics(
@@ -83,14 +78,14 @@ def check_intrinsics(
         if problem:
             return Finding(
                 "error",
-                "the calibration does not fit the images",
+                "intrinsics are those of another image size",
                 f"{name}: {problem}",
-                "intrinsics belong to the image file: scale fx, cx by its width, fy, cy by its height",
+                "write the files' own intrinsics: scale fx, cx by the width, fy, cy by the height",
             )
     angles = 2 * np.degrees(np.arctan([size[1] / 2 for size in sizes] / intrinsics[:, 0, 0]))
     listed = ", ".join(f"{height} x {width}" for height, width in sorted(set(sizes)))
     evidence = f"files of {listed}; {angles.min():.0f} to {angles.max():.0f} degrees wide"
-    return Finding("ok", "calibration fits the images", evidence)
+    return Finding("ok", "intrinsics fit the images", evidence)
 
 
 def _odd(matrix: NDArray[np.float64], height: int, width: int) -> str:
@@ -137,7 +132,7 @@ class Fit:
         if own < least:
             return Finding(
                 "warning",
-                "labels hardly agree with what is known otherwise",
+                "labels hardly agree with the boxes",
                 evidence,
                 "check system.grid and whether labels, images and tables are of one data set",
             )

@@ -221,7 +221,7 @@ def check_cameras(cameras: Mapping[str, tuple[NDArray[np.float64], tuple[int, ..
         if not (_CENTRE[0] < cx / width < _CENTRE[1] and 0 < cy / height < 1):
             fix = "scale fx, cx by the width and fy, cy by the height; only point clouds need them"
             return Finding("warning", "intrinsics are those of another image size", evidence, fix)
-    return Finding("ok", "intrinsics fit the pictures", f"{len(cameras)} pictures")
+    return Finding("ok", "intrinsics fit the images", f"{len(cameras)} pictures")
 
 
 def check_use_of_measured(

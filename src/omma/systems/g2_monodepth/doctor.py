@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,8 +15,8 @@ from rich.progress import track
 
 from omma.data.dataset import Sample
 from omma.data.formats.rgbd import Colour, Depth, DepthFile, DepthSource, ImageFile, RgbdFrame
-from omma.data.io import read_bytes
-from omma.errors import DataError, Finding, OmmaError
+from omma.errors import DataError, Finding
+from omma.systems.data_checks import as_finding, check_files, check_overlap, read_splits, same_files, some
 from omma.systems.g2_monodepth.checks import (
     check_cameras,
     check_coverage,
@@ -51,7 +51,7 @@ def check(config: G2Config, out: Path | None) -> list[Finding]:
     findings, splits = _splits(config)
     for split, samples in splits.items():
         findings += _files(split, samples.frames)
-    findings += _overlap(config, splits)
+    findings += check_overlap(config.data, splits, "pictures", partial(_shared, splits))
     looks = {split: _look(split, samples.frames) for split, samples in splits.items()}
     for split, look in looks.items():
         findings += look.errors
@@ -63,23 +63,17 @@ def check(config: G2Config, out: Path | None) -> list[Finding]:
         findings += _fed(splits, looks, out)
     except DataError as error:
         wrong = any(finding.severity == "error" for finding in findings)
-        findings += [] if wrong else [_as_finding(error)]
+        findings += [] if wrong else [as_finding(error)]
     return findings
 
 
 def _splits(config: G2Config) -> tuple[list[Finding], dict[str, RgbdSamples]]:
     """The samples that are trained and validated with; a split that is both is augmented."""
-    findings: list[Finding] = []
-    splits: dict[str, RgbdSamples] = {}
-    for split in dict.fromkeys((config.data.train_split, config.data.val_split)):
-        try:
-            splits[split], _ = build(config, split, augment=split == config.data.train_split)
-        except OmmaError as error:
-            finding = _as_finding(error)
-            findings += [] if finding in findings else [finding]
-            continue
-        splits[split].seed = config.seed
-        frames = splits[split].frames
+    train = config.data.train_split
+    findings, splits = read_splits(config.data, lambda split: build(config, split, augment=split == train)[0])
+    for split, samples in splits.items():
+        samples.seed = config.seed
+        frames = samples.frames
         sets = sorted({frame.dataset for frame in frames})
         limits = ", ".join(f"{limit:g} m" for limit in sorted({frame.max_depth_m for frame in frames}))
         evidence = f"{len(frames)} pictures of {', '.join(sets)}; max_depth {limits}"
@@ -87,75 +81,35 @@ def _splits(config: G2Config) -> tuple[list[Finding], dict[str, RgbdSamples]]:
     return findings, splits
 
 
-def _as_finding(error: OmmaError) -> Finding:
-    return Finding("error", error.message, "", error.hint or "")
-
-
 def _files(split: str, frames: Sequence[RgbdFrame]) -> list[Finding]:
     """Files that are gone, and depths that no picture belongs to."""
-    files = sorted({file for frame in frames for file in frame.files})
-    gone = [file for file in files if not file.is_file()]
-    if gone:
-        title = f"{len(gone)} of {len(files)} files of {split} are missing"
-        fix = "copy them again, or take their pictures out"
-        return [Finding("error", title, f"first: {gone[0]}", fix)]
+    found = check_files(split, sorted({file for frame in frames for file in frame.files}))
+    if found.severity != "ok":
+        return [found]
     used = {frame.depth.path for frame in frames if isinstance(frame.depth, DepthFile)}
     kinds = {(path.parent, path.suffix) for path in used}
     there = {file for folder, suffix in kinds for file in folder.glob(f"*{suffix}")}
     alone = sorted(there - used)
     if not alone:
-        return []
+        return [found]
     title = f"{len(alone)} depth files of {split} belong to no picture"
-    return [Finding("info", title, f"first: {alone[0]}", "they are not used; pairs have the same name")]
-
-
-def _overlap(config: G2Config, splits: Mapping[str, RgbdSamples]) -> list[Finding]:
-    """Pictures that are trained on and validated with."""
-    train, val = config.data.train_split, config.data.val_split
-    if train == val:
-        fix = "set data.val_split to another split; scores on what was trained on say little"
-        return [Finding("warning", f"training and validation are the same split {train}", "", fix)]
-    if set(splits) != {train, val}:
-        return []
-    shared = _same_pictures(splits[train].frames, splits[val].frames)
-    if not shared:
-        return [Finding("ok", f"no picture of {val} is in {train}")]
-    first, second = shared[0]
     return [
-        Finding(
-            "error",
-            f"{len(shared)} pictures of {val} are in {train} too",
-            f"first: {second.token} is {first.token}",
-            f"take them out of {train}; split a data set by scenes, not by pictures",
-        )
+        found,
+        Finding("info", title, f"first: {alone[0]}", "they are not used; pairs have the same name"),
     ]
 
 
-def _same_pictures(train: Sequence[RgbdFrame], val: Sequence[RgbdFrame]) -> list[tuple[RgbdFrame, RgbdFrame]]:
-    """Pairs with the same source or files of the same content."""
-    sources = {frame.image: frame for frame in train}
-    sizes: dict[int, list[RgbdFrame]] = defaultdict(list)
-    for frame in train:
-        if isinstance(frame.image, ImageFile) and frame.image.path.is_file():
-            sizes[frame.image.path.stat().st_size].append(frame)
-    digests: dict[Path, bytes] = {}
-    pairs = []
-    for frame in val:
-        same = sources.get(frame.image)
-        if same is None and isinstance(frame.image, ImageFile) and frame.image.path.is_file():
-            alike = sizes.get(frame.image.path.stat().st_size, [])
-            same = next((one for one in alike if _same_content(one, frame, digests)), None)
-        if same is not None:
-            pairs.append((same, frame))
-    return pairs
-
-
-def _same_content(one: RgbdFrame, other: RgbdFrame, digests: dict[Path, bytes]) -> bool:
-    paths = [frame.image.files[0] for frame in (one, other)]
-    for path in paths:
-        if path not in digests:
-            digests[path] = hashlib.sha256(read_bytes(path)).digest()
-    return digests[paths[0]] == digests[paths[1]]
+def _shared(splits: Mapping[str, RgbdSamples], train: str, val: str) -> list[str]:
+    """Pictures of both splits: with the same source, or files of the same content."""
+    frames, others = splits[train].frames, splits[val].frames
+    sources = {frame.image: frame for frame in frames}
+    pairs = [(sources[frame.image], frame) for frame in others if frame.image in sources]
+    files, known = (
+        {frame.image.path: frame for frame in some if isinstance(frame.image, ImageFile)}
+        for some in (frames, others)
+    )
+    pairs += [(files[a], known[b]) for a, b in same_files(files, known) if a != b]
+    return [f"{second.token} is {first.token}" for first, second in pairs]
 
 
 @dataclass
@@ -178,7 +132,7 @@ class _Look:
 def _look(split: str, frames: Sequence[RgbdFrame]) -> _Look:
     """Read some pictures of a split."""
     look, errors = _Look(), []
-    chosen = _some(frames, NUM_PICTURES)
+    chosen = some(frames, NUM_PICTURES)
     for frame in _progress(chosen, f"pictures of {split}"):
         try:
             image = frame.image.read()
@@ -193,7 +147,7 @@ def _look(split: str, frames: Sequence[RgbdFrame]) -> _Look:
         look.raws_m.append(raw)
     if errors:
         evidence = f"{len(errors)} of {len(chosen)} pictures looked at in {split} cannot be used"
-        look.errors.append(replace(_as_finding(errors[0]), evidence=evidence))
+        look.errors.append(replace(as_finding(errors[0]), evidence=evidence))
     return look
 
 
@@ -205,12 +159,6 @@ def _read_metres(frame: RgbdFrame, source: DepthSource, image: Colour) -> Depth:
     return depth
 
 
-def _some(items: Sequence[_Item], number: int) -> list[_Item]:
-    """Some of the items, spread evenly."""
-    places = np.linspace(0, len(items) - 1, min(number, len(items))).round().astype(int)
-    return [items[place] for place in np.unique(places)]
-
-
 def _progress(items: Sequence[_Item], label: str) -> Iterable[_Item]:
     """The items behind a bar, where someone is watching."""
     return track(items, label, transient=True) if sys.stdout.isatty() else items
@@ -219,7 +167,7 @@ def _progress(items: Sequence[_Item], label: str) -> Iterable[_Item]:
 def _sizes(config: G2Config, split: str, samples: RgbdSamples) -> list[Finding]:
     """Sizes of pictures against the crop, and against the batches of the validation."""
     sizes = {}
-    for frame in _some(samples.frames, NUM_SIZES):
+    for frame in some(samples.frames, NUM_SIZES):
         try:
             sizes[frame.token] = frame.image.size()
         except DataError:
@@ -288,7 +236,7 @@ def _fed(splits: Mapping[str, RgbdSamples], looks: Mapping[str, _Look], out: Pat
     if out is None or not (train or val):
         return findings
     given = sorted((sample for sample in train if _share(sample)), key=_share)
-    shown = [*_some(given or train, NUM_SHOWN), *val[:NUM_SHOWN]]
+    shown = [*some(given or train, NUM_SHOWN), *val[:NUM_SHOWN]]
     save_png(out / SHEET, draw_inputs(shown, title="what the network is fed: training, then validation"))
     depths = {split: look.depths_m for split, look in looks.items()}
     limits = {frame.max_depth_m for look in looks.values() for frame in look.frames}
@@ -313,7 +261,7 @@ def _places(samples: RgbdSamples) -> list[tuple[int, int]]:
     """(epoch, index) spread over the pictures; of validation pictures all patterns, of few others epochs."""
     if isinstance(samples, ValidationSamples):
         patterns = len(samples.patterns)
-        pictures = _some(range(len(samples) // patterns), max(1, NUM_FED // patterns))
+        pictures = some(range(len(samples) // patterns), max(1, NUM_FED // patterns))
         return [(0, picture * patterns + pattern) for picture in pictures for pattern in range(patterns)]
-    chosen = _some(range(len(samples)), NUM_FED)
+    chosen = some(range(len(samples)), NUM_FED)
     return [(draw // len(chosen), chosen[draw % len(chosen)]) for draw in range(NUM_FED)]

@@ -17,6 +17,7 @@ from omma.core.symmetry import AS_IT_IS, SYMMETRIES, symmetries
 from omma.data.formats.frame import Boxes, Frame
 from omma.data.transforms import fill_boxes
 from omma.errors import Finding
+from omma.systems.data_checks import check_shares
 
 BoolMap = NDArray[np.bool_]
 
@@ -157,15 +158,15 @@ def check_orientation(fit: Fit, label_frame: str) -> Finding:
         fix = f"set data.label_frame={other}"
         if fit.best != "turned by 180 degrees":
             fix = "write the labels with axis 0 along +x and axis 1 along +y; no setting mirrors labels"
-        return Finding("error", f"the labels fit the boxes only when {fit.best}", evidence, fix)
+        return Finding("error", f"the labels fit only when {fit.best}", evidence, fix)
     if own < GOOD_OVERLAP:
         return Finding(
             "warning",
-            "labels and boxes hardly agree",
+            "labels hardly agree with the boxes",
             evidence,
             "check system.grid, data.label_cell_m and whether labels and boxes are of the same frames",
         )
-    return Finding("ok", "labels lie as the boxes do", f"IoU with {fit.num_boxes} boxes: {own:.2f}")
+    return Finding("ok", "labels lie the right way round", f"IoU with {fit.num_boxes} boxes: {own:.2f}")
 
 
 def check_labels(targets: Sequence[NDArray[np.float32]], names: Sequence[str]) -> list[Finding]:
@@ -181,15 +182,13 @@ def check_labels(targets: Sequence[NDArray[np.float32]], names: Sequence[str]) -
         f"{name} {100 * share:.2f} %" for name, share in zip(names, shares.mean(0), strict=True)
     )
     evidence = f"{len(targets)} labels; occupied cells: {listed}; empty labels: {100 * empty:.0f} %"
-    if empty == 1:
-        fix = "check system.targets and system.grid; a network trained on these learns to say nothing"
-        return [Finding("error", "all labels looked at are empty", evidence, fix)]
-    absent = [name for name, share in zip(names, shares.mean(0), strict=True) if share == 0]
-    if absent:
-        title = f"no label looked at has {', '.join(absent)}"
-        return [
-            Finding("warning", title, evidence, "check system.targets; IoU of such a class means nothing")
-        ]
+    found = check_shares(
+        dict(zip(names, shares.mean(0).tolist(), strict=True)),
+        evidence,
+        "check system.targets and system.grid",
+    )
+    if found is not None:
+        return [found]
     if empty > 0.5:
         return [Finding("warning", "most labels are empty", evidence, "leave out frames without objects")]
     return [Finding("ok", "labels hold objects", evidence)]

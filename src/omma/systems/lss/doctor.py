@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from omma.core.grid import BevGrid
 from omma.core.poses import invert_rigid, pose
 from omma.data.formats.frame import Boxes
 from omma.data.io import image_size
-from omma.errors import DataError, Finding, OmmaError
+from omma.errors import DataError, Finding
+from omma.systems.data_checks import as_finding, check_files, check_overlap, read_splits, same_files, some
 from omma.systems.lss.checks import (
     check_extrinsics,
     check_image_sizes,
@@ -28,10 +29,10 @@ from omma.viz.bev import TRUTH, class_palette, draw_bev, paint_classes
 from omma.viz.camera import CameraView, draw_boxes, draw_ground_cells
 from omma.viz.image import GREY, Image, Tile, panel, resize_photo, save_png
 
-NUM_FRAMES, NUM_LABELS, NUM_SHOWN = 8, 100, 2
+NUM_FRAMES, NUM_LABELS, NUM_SHOWN = 8, 64, 2
 IMAGE_WIDTH = 450
 POINT_HEIGHTS_M = (0.3, 3.0)  # of LiDAR points that show objects rather than the road
-PICTURE = "lss_labels_in_images.png"
+SHEET = "lss_labels_in_images.png"
 
 
 def check(config: LSSConfig, out: Path | None) -> list[Finding]:
@@ -47,62 +48,37 @@ def check(config: LSSConfig, out: Path | None) -> list[Finding]:
     findings, splits = _splits(config)
     if not splits:
         return findings
+    findings += [check_files(split, samples.files()) for split, samples in splits.items()]
+    findings += check_overlap(config.data, splits, "samples", partial(_shared, splits))
     samples = next(iter(splits.values()))
-    findings += _missing_files(splits)
     try:
         findings += _calibration(samples, config)
         findings += _labels(samples, config)
         if out is not None:
-            findings.append(_picture(samples, config, out))
+            findings.append(_sheet(samples, config, out))
     except DataError as error:
-        findings.append(_as_finding(error))
-    return [*findings, _memory(config)]
+        findings.append(as_finding(error))
+    return findings
 
 
 def _splits(config: LSSConfig) -> tuple[list[Finding], dict[str, BevSamples]]:
-    findings: list[Finding] = []
-    splits: dict[str, BevSamples] = {}
-    for split in dict.fromkeys((config.data.train_split, config.data.val_split)):
-        try:
-            splits[split], _ = build(config, split, augment=False)
-        except OmmaError as error:
-            finding = _as_finding(error)
-            findings += [] if finding in findings else [finding]
-            continue
-        samples = splits[split]
+    findings, splits = read_splits(config.data, lambda split: build(config, split, augment=False)[0])
+    for split, samples in splits.items():
         scenes = len({frame.scene for frame in samples.frames})
         evidence = f"layout {samples.labels.layout}, {len(samples)} samples in {scenes} scenes"
         findings.append(Finding("ok", f"split {split}", evidence))
     return findings, splits
 
 
-def _as_finding(error: OmmaError) -> Finding:
-    return Finding("error", error.message, "", error.hint or "")
-
-
-def _missing_files(splits: dict[str, BevSamples]) -> list[Finding]:
-    files = [path for samples in splits.values() for path in samples.files()]
-    missing = [path for path in files if not path.is_file()]
-    if not missing:
-        return [Finding("ok", "files", f"all {len(files)} are there")]
-    return [
-        Finding(
-            "error",
-            f"{len(missing)} of {len(files)} files are missing",
-            f"first: {', '.join(map(str, missing[:3]))}",
-            "copy them again, or take the samples out of the lists that name them",
-        )
-    ]
-
-
-def _some(samples: BevSamples, number: int) -> list[int]:
-    """Indices spread evenly over a data set."""
-    return np.unique(np.linspace(0, len(samples) - 1, min(number, len(samples))).round().astype(int)).tolist()
+def _shared(splits: Mapping[str, BevSamples], train: str, val: str) -> list[str]:
+    """Samples of both splits, told by their first image."""
+    first = [{frame.files[0]: frame.token for frame in splits[split].frames} for split in (train, val)]
+    return [f"{first[1][b]} is {first[0][a]}" for a, b in same_files(*first)]
 
 
 def _calibration(samples: BevSamples, config: LSSConfig) -> list[Finding]:
     findings: dict[str, Finding] = {}
-    for index in _some(samples, NUM_FRAMES):
+    for index in some(range(len(samples)), NUM_FRAMES):
         frame = samples.frames[index]
         matrices = invert_rigid(frame.ego_T_cam) if config.data.invert_extrinsics else frame.ego_T_cam
         for finding in check_extrinsics(matrices, frame.cameras, frame_place(frame)):
@@ -123,12 +99,14 @@ def _calibration(samples: BevSamples, config: LSSConfig) -> list[Finding]:
         name: image_size(frame.folder / file) for name, file in zip(frame.cameras, frame.images, strict=True)
     }
     aspect = check_image_sizes(sizes, config.data.source_size, config.data.top_crop)
+    if "intrinsics" not in findings:
+        findings["intrinsics"] = Finding("ok", "intrinsics fit the images")
     bad = [finding for finding in findings.values() if finding.severity != "ok"]
     return [*(bad or findings.values()), aspect]
 
 
 def _labels(samples: BevSamples, config: LSSConfig) -> list[Finding]:
-    chosen = _some(samples, NUM_LABELS)
+    chosen = some(range(len(samples)), NUM_LABELS)
     targets = [samples.labels.target(samples.frames[index]) for index in chosen]
     findings = check_labels(targets, list(config.system.targets))
     if samples.labels.layout == "nuscenes":
@@ -167,18 +145,20 @@ def _unverified(samples: BevSamples) -> Finding:
     )
 
 
-def _picture(samples: BevSamples, config: LSSConfig, out: Path) -> Finding:
+def _sheet(samples: BevSamples, config: LSSConfig, out: Path) -> Finding:
     """Labels laid into the images, and from above, for a few samples that have some."""
-    indices = [i for i in _some(samples, NUM_LABELS) if samples.labels.target(samples.frames[i]).any()]
+    indices = [
+        i for i in some(range(len(samples)), NUM_LABELS) if samples.labels.target(samples.frames[i]).any()
+    ]
     rows = [row for index in (indices or [0])[:NUM_SHOWN] for row in _rows(samples, index, config)]
     out.mkdir(parents=True, exist_ok=True)
-    save_png(out / PICTURE, panel(rows, width=1400, title="labels in the images", max_row_height=420))
+    save_png(out / SHEET, panel(rows, width=1400, title="labels in the images", max_row_height=420))
     return Finding(
         "info",
         "picture of the labels in the images",
         "cells are labels, wires are boxes where they are known",
         "labels must lie on the objects in all images",
-        str(out / PICTURE),
+        str(out / SHEET),
     )
 
 
@@ -229,54 +209,3 @@ def _enlarged(sample: dict[str, Any], number: int) -> tuple[Image, CameraView]:
     cam_T_ego = invert_rigid(pose(array("rots"), array("trans")))
     view = CameraView(array("intrins"), cam_T_ego, np.diag([factor, factor, 1.0]) @ img_T_sensor)
     return resize_photo(image, factor * image.shape[0], factor * image.shape[1]), view
-
-
-def _memory(config: LSSConfig) -> Finding:
-    """What a training step needs, from one forward pass of one sample."""
-    fixed, each = estimate_memory(config)
-    size = config.train.batch_size
-    number = size if isinstance(size, int) else 1
-    total = (fixed + number * each) / 2**30
-    parts = f"{each / 2**30:.2f} GiB a sample, {fixed / 2**30:.2f} GiB for weights, gradients and optimiser"
-    evidence = f"about {total:.1f} GiB for batch size {number}: {parts}"
-    if torch.cuda.is_available():
-        free = torch.cuda.mem_get_info()[0] / 2**30
-        if total > 0.9 * free:
-            fix = (
-                "train.precision=bf16-mixed, train.activation_checkpointing=true or smaller train.batch_size"
-            )
-            return Finding(
-                "warning", "memory may not suffice", f"{evidence}; free on the GPU: {free:.1f} GiB", fix
-            )
-    return Finding("info", "memory of a training step", evidence)
-
-
-def estimate_memory(config: LSSConfig) -> tuple[int, int]:
-    """Bytes of weights, gradients and Adam's moments, and bytes kept for the backward pass a sample.
-
-    Runs one sample of random data through the network on the CPU and counts what autograd keeps.
-    """
-    from omma.engine.task import StepInfo
-    from omma.systems.lss.task import LSSTask
-
-    system = config.system.model_copy(update={"pretrained": "none"})
-    task = LSSTask(config.model_copy(update={"system": system}))
-    own = {tensor.untyped_storage().data_ptr() for tensor in (*task.parameters(), *task.buffers())}
-    kept: dict[int, int] = {}
-
-    def count(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor.detach()
-
-    lower = config.train.precision != "32"
-    with (
-        torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
-        torch.autocast("cpu", torch.bfloat16, enabled=lower),
-    ):
-        # the result stays referenced so that no storage is freed and counted under a reused address
-        result = task.training_step(task.example_batch(1), StepInfo(0, 0, 0.0))
-    del result
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in task.parameters())
-    return 4 * weights, sum(kept.values())

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
 from omma.data.formats.quic360 import Question, Table, grouped_questions, pictures, single_questions
 from omma.errors import DataError, Finding, OmmaError
+from omma.systems.data_checks import as_finding, check_overlap, read_splits, some
 from omma.systems.panollava.checks import (
     check_directions,
     check_files,
@@ -25,7 +24,7 @@ from omma.systems.panollava.checks import (
 from omma.systems.panollava.config import PanoConfig
 from omma.systems.panollava.data import read_split, split_file
 from omma.systems.panollava.samples import PanoSamples
-from omma.systems.panollava.setting_checks import check_overlap, check_towers
+from omma.systems.panollava.setting_checks import check_towers, check_views
 from omma.systems.panollava.sheet import draw_sheet
 from omma.systems.panollava.text import build_conversation, load_tokenizer
 from omma.viz.image import save_png
@@ -46,7 +45,7 @@ def check(config: PanoConfig, out: Path | None) -> list[Finding]:
     Returns:
         findings in the order of checking; without any table it ends with the settings.
     """
-    settings = [*check_towers(config), *check_overlap(config)]
+    settings = [*check_towers(config), *check_views(config)]
     findings, tables = _tables(config)
     for split, table in tables.items():
         findings += check_table(table)
@@ -61,20 +60,9 @@ def check(config: PanoConfig, out: Path | None) -> list[Finding]:
     return [*findings, *settings]
 
 
-def _as_finding(error: OmmaError) -> Finding:
-    return Finding("error", error.message, "", error.hint or "")
-
-
 def _tables(config: PanoConfig) -> tuple[list[Finding], dict[str, Table]]:
     """The tables that are trained and validated with, and one for the test if it lies beside them."""
-    findings: list[Finding] = []
-    tables: dict[str, Table] = {}
-    for split in dict.fromkeys((config.data.train_split, config.data.val_split)):
-        try:
-            tables[split] = read_split(config.data, split)
-        except DataError as error:
-            finding = _as_finding(error)
-            findings += [] if finding in findings else [finding]
+    findings, tables = read_splits(config.data, lambda split: read_split(config.data, split))
     try:
         file = split_file(config.data, _TEST)
         if all(table.file != file for table in tables.values()):
@@ -92,7 +80,7 @@ def _columns(config: PanoConfig, split: str, table: Table) -> list[Finding]:
     try:
         table.require(*wanted)
     except DataError as error:
-        return [_as_finding(error)]
+        return [as_finding(error)]
     if split == config.data.val_split and "annotation" not in table.columns:
         title = f"{table.file.name} has no answers, so there is no loss to choose the best checkpoint by"
         fix = "name the column of answers annotation, or give another data.val_csv"
@@ -103,7 +91,7 @@ def _columns(config: PanoConfig, split: str, table: Table) -> list[Finding]:
 def _panoramas(split: str, table: Table) -> list[Finding]:
     """Files of all panoramas by their headers, and some of them by their content."""
     images = sorted({question.image for question in pictures(table.rows)})
-    found = [*check_files(images), *check_seams(_some(usable(images), NUM_READ))]
+    found = [*check_files(images), *check_seams(some(usable(images), NUM_READ))]
     return [
         Finding(one.severity, f"{split}: {one.title}", one.evidence, one.fix, one.figure) for one in found
     ]
@@ -112,12 +100,16 @@ def _panoramas(split: str, table: Table) -> list[Finding]:
 def _overlap(config: PanoConfig, tables: Mapping[str, Table]) -> list[Finding]:
     """Panoramas that are trained on and scored with."""
     data = config.data
-    same = data.train_split == data.val_split or (
-        len({table.file.resolve() for split, table in tables.items() if split != _TEST}) == 1 < len(tables)
-    )
-    if same and {data.train_split, data.val_split} <= set(tables):
+    chosen = {table.file.resolve() for split, table in tables.items() if split != _TEST}
+    if (
+        data.train_split != data.val_split
+        and len(chosen) == 1
+        and {data.train_split, data.val_split} <= set(tables)
+    ):
         fix = "set data.val_csv to another table; scores on what was trained on say little"
         return [Finding("warning", "training and validation are the same table", "", fix)]
+    if data.train_split == data.val_split:
+        return check_overlap(data, tables, "panoramas", lambda train, val: [])
     return check_splits(tables) if len(tables) > 1 else []
 
 
@@ -132,7 +124,7 @@ def _texts(config: PanoConfig, tables: Mapping[str, Table]) -> list[Finding]:
         talk = build_conversation(config.system.text, load_tokenizer(config.system.language))
         findings += check_lengths(questions, talk, config.system.text.max_length)
     except OmmaError as error:
-        findings.append(_as_finding(error))
+        findings.append(as_finding(error))
     val = tables.get(config.data.val_split)
     if val is not None and val is not train and questions:
         findings += check_guessing(questions, grouped_questions(val.rows))
@@ -147,7 +139,7 @@ def _sheet(config: PanoConfig, tables: Mapping[str, Table], out: Path) -> list[F
     asked: dict[Path, list[Question]] = defaultdict(list)
     for question in (*single_questions(table.rows), *pictures(table.rows)):
         asked[question.image].append(question)
-    images = _some(usable(sorted(asked)), NUM_SHOWN)
+    images = some(usable(sorted(asked)), NUM_SHOWN)
     chosen = [asked[image][place % len(asked[image])] for place, image in enumerate(images)]
     turned = PanoSamples(chosen, config.data, None, augment=True)
     turned.seed = config.seed
@@ -160,9 +152,3 @@ def _sheet(config: PanoConfig, tables: Mapping[str, Table], out: Path) -> list[F
     save_png(out / SHEET, draw_sheet(samples, turned.cutter.settings))
     look_at = "views must stand upright, follow one another to the right, and fit question and answer"
     return [Finding("info", "sheet of what the network is fed", "", look_at, str(out / SHEET))]
-
-
-def _some(items: Sequence[_Item], number: int) -> list[_Item]:
-    """Some of the items, spread evenly."""
-    places = np.linspace(0, len(items) - 1, min(number, len(items))).round().astype(int)
-    return [items[place] for place in np.unique(places)]

@@ -71,7 +71,7 @@ def _check_cached(key: str, name: str) -> Finding:
     )
 
 
-def check_overlap(config: PanoConfig) -> list[Finding]:
+def check_views(config: PanoConfig) -> list[Finding]:
     """Whether views that an overlap loss compares show the same places, and are paired by them."""
     overlap, stage = config.system.overlap, config.system.stage
     weight = (1.0 if stage == "vision" else 0.0) if overlap.weight is None else overlap.weight

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from omma.core.keypoint_meter import GROUND_TRUTH
 from omma.data.formats.coco import CocoKeypoints, CocoSplit, find_split, read_keypoints
-from omma.errors import DataError, Finding, OmmaError
+from omma.errors import DataError, Finding
+from omma.systems.data_checks import as_finding, check_files, check_overlap, read_splits, some
 from omma.systems.sdpose.boxes import People, annotated_people, detected_people
 from omma.systems.sdpose.checks import (
     check_boxes,
@@ -45,31 +48,25 @@ def check(config: SDPoseConfig, out: Path | None) -> list[Finding]:
     try:
         root = data_root(config.data)
     except DataError as error:
-        return [*settings, _as_finding(error)]
-    findings: list[Finding] = []
-    found: dict[str, CocoKeypoints] = {}
-    people: dict[str, People] = {}
-    for split in dict.fromkeys((config.data.train_split, config.data.val_split)):
+        return [as_finding(error), *settings]
+    findings, splits = read_splits(
+        config.data, lambda split: read_keypoints(find_split(root, split).annotations)
+    )
+    people: dict[str, PersonSamples] = {}
+    for split, found in splits.items():
+        findings += _annotations(split, found)
         try:
-            files = find_split(root, split)
-            found[split] = read_keypoints(files.annotations)
-            people[split] = annotated_people(found[split], files.images)
+            persons = annotated_people(found, find_split(root, split).images)
         except DataError as error:
-            findings.append(_as_finding(error))
+            findings.append(as_finding(error))
             continue
-    for split, annotated in found.items():
-        findings += _annotations(split, annotated)
-    findings += _scored(config, found, root)
-    findings += _overlap(config, found)
-    for split, persons in people.items():
-        findings += _photos(split, PersonSamples(persons, config.data, augment=False))
+        people[split] = PersonSamples(persons, config.data, augment=False)
+        findings.append(_photos(split, people[split]))
+    findings += check_overlap(config.data, splits, "images", partial(_shared, splits))
+    findings += _scored(config, splits, root)
     if out is not None and people:
-        findings += _sheet(next(iter(people.values())), config, out)
+        findings += _sheet(next(iter(people.values())).people, config, out)
     return [*findings, *settings]
-
-
-def _as_finding(error: OmmaError) -> Finding:
-    return Finding("error", error.message, "", error.hint or "")
 
 
 def _annotations(split: str, found: CocoKeypoints) -> list[Finding]:
@@ -102,27 +99,15 @@ def _scored(config: SDPoseConfig, found: Mapping[str, CocoKeypoints], root: Path
         file = find_boxes(data.boxes, root)
         detected = detected_people(found[split], files.images, file, smallest_score=data.box_score)
     except DataError as error:
-        return [_as_finding(error)]
+        return [as_finding(error)]
     of_detector = (detected.boxes, detected.image_ids, detected.scores)
     return [check_detections(split, found[split].truth, *of_detector)]
 
 
-def _overlap(config: SDPoseConfig, found: Mapping[str, CocoKeypoints]) -> list[Finding]:
-    """Images that are trained on and validated with."""
-    train, val = config.data.train_split, config.data.val_split
-    if train == val:
-        fix = "set data.val_split to another split; scores on what was trained on say little"
-        return [Finding("warning", f"training and validation are the same split {train}", "", fix)]
-    if set(found) != {train, val}:
-        return []
-    images = [_with_people(found[split]) for split in (train, val)]
-    shared = sorted(images[0] & images[1])
-    if not shared:
-        return [Finding("ok", f"no image of {val} is in {train}")]
-    identity, name = shared[0]
-    title = f"{len(shared)} images of {val} are in {train} too"
-    fix = f"take them out of {train}"
-    return [Finding("error", title, f"first: {name}, image {identity}", fix)]
+def _shared(splits: Mapping[str, CocoKeypoints], train: str, val: str) -> list[str]:
+    """Images with people of both splits."""
+    both = _with_people(splits[train]) & _with_people(splits[val])
+    return [f"{name}, image {identity}" for identity, name in sorted(both)]
 
 
 def _with_people(found: CocoKeypoints) -> set[tuple[int, str]]:
@@ -132,20 +117,22 @@ def _with_people(found: CocoKeypoints) -> set[tuple[int, str]]:
     return {(identity, Path(name).name) for identity, name in pairs if identity in known}
 
 
-def _photos(split: str, samples: PersonSamples) -> list[Finding]:
-    """Whether some photos can be read and are of the annotated size."""
-    places = np.unique(np.linspace(0, len(samples) - 1, min(NUM_READ, len(samples))).round().astype(int))
+def _photos(split: str, samples: PersonSamples) -> Finding:
+    """Whether the photos are there, and some of them can be read and are of the annotated size."""
+    found = check_files(split, samples.people.files, "photos of people")
+    if found.severity != "ok":
+        return found
+    places = some(range(len(samples)), NUM_READ)
     errors = []
-    for place in places.tolist():
+    for place in places:
         try:
             samples.photo(place)
         except DataError as error:
             errors.append(error)
     if errors:
         evidence = f"{len(errors)} of {len(places)} photos looked at in {split} cannot be used"
-        return [Finding("error", errors[0].message, evidence, errors[0].hint or "")]
-    number = len(samples.people.files)
-    return [Finding("ok", f"{split}: {number} photos of people are there", f"{len(places)} read, all whole")]
+        return as_finding(errors[0], evidence)
+    return replace(found, evidence=f"{found.evidence}; {len(places)} read, all whole")
 
 
 def _sheet(people: People, config: SDPoseConfig, out: Path) -> list[Finding]:
@@ -155,12 +142,9 @@ def _sheet(people: People, config: SDPoseConfig, out: Path) -> list[Finding]:
     plain.seed = changed.seed = config.seed
     counts = (people.joints[..., 2] > 0).sum(-1)
     order = np.argsort(-counts, kind="stable")[: max(NUM_SHOWN, len(counts) // 2)]
-    chosen = order[np.unique(np.linspace(0, len(order) - 1, min(NUM_SHOWN, len(order))).round().astype(int))]
+    chosen = some(order.tolist(), NUM_SHOWN)
     try:
-        rows = [
-            (plain[index], [changed[epoch, index] for epoch in range(NUM_CHANGES)])
-            for index in chosen.tolist()
-        ]
+        rows = [(plain[index], [changed[epoch, index] for epoch in range(NUM_CHANGES)]) for index in chosen]
     except DataError:
         return []  # the photos' own finding says why
     save_png(out / SHEET, draw_sheet(rows, config.data.target))
