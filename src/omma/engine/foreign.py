@@ -23,7 +23,8 @@ BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # of batch nor
 def write_file(file: Path, content: Mapping[str, Any]) -> Path:
     """Save under a temporary name first, so that nobody finds half a file."""
     unfinished = temporary_path(file)
-    torch.save(dict(content), unfinished)
+    with unfinished.open("wb") as stream:  # by its name torch would refuse one that begins with a point
+        torch.save(dict(content), stream)
     os.replace(unfinished, file)  # noqa: PTH105  replaces on Windows too
     return file
 
