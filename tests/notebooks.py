@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 
 Cell = dict[str, Any]
-WIDEST = 820  # pixels of a kept picture
+WIDEST = 760  # pixels of a kept picture
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _small(png: bytes) -> str:
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     picture.thumbnail((WIDEST, 4 * WIDEST))
     stream = io.BytesIO()
-    picture.save(stream, format="JPEG", quality=78, optimize=True)
+    picture.save(stream, format="JPEG", quality=75, optimize=True)
     return base64.b64encode(stream.getvalue()).decode()
 
 

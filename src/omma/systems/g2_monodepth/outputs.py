@@ -13,7 +13,7 @@ from torch import Tensor
 from omma.data.formats.rgbd import KITTI, MILLIMETRES
 from omma.engine.task import Batch, Prediction
 from omma.systems.g2_monodepth.config import PredictSection
-from omma.systems.g2_monodepth.viz import draw
+from omma.systems.g2_monodepth.viz import draw, percent
 from omma.viz.cloud import depth_ply
 
 _LARGEST = 65535  # of 16 bits
@@ -68,7 +68,7 @@ def _camera(batch: Batch, size: tuple[int, ...], field_of_view: float) -> tuple[
 
 def _summary(meta: dict[str, Any], pixels: int) -> str:
     """What the numbers mean, in one line."""
-    known = f"{meta['given']} depths given ({100 * meta['given'] / pixels:.2g} % of the pixels)"
+    known = f"{meta['given']} depths given ({percent(meta['given'] / pixels)} of the pixels)"
     metric = f"metric, {known}" if meta["metric"] else "relative, no depth given: the metres are a guess"
     parts = [metric, f"max_depth {meta['max_depth']:g} m"]
     if meta["unused"]:

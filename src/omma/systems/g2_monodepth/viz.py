@@ -35,7 +35,7 @@ def draw(predictions: Sequence[tuple[str, Prediction]]) -> Image:
     picture = np.ascontiguousarray(first.arrays["rgb"].transpose(1, 2, 0))
     tiles = [Tile(picture, "image")]
     if number:
-        tiles.append(_depth_tile(given, scale, f"given: {number} depths, {100 * share:.2g} % of the pixels"))
+        tiles.append(_depth_tile(given, scale, f"given: {number} depths, {percent(share)} of the pixels"))
     if (true > 0).any():
         tiles.append(_depth_tile(true, scale, "true"))
     rows = _run_rows(predictions, scale)
@@ -101,3 +101,8 @@ def _error_tile(error: NDArray[np.floating], scale: ColourScale, caption: str) -
     drawn = -enlarge_points(-error)
     image = colour_map(drawn, name=scale.name, lowest=scale.low, highest=scale.high, missing=GREY)
     return Tile(image, f"{caption}: mean {np.nanmean(error):.3g} m", scale)
+
+
+def percent(share: float) -> str:
+    """A share in per cent with two digits, such as "0.024 %", or "100 %"."""
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
