@@ -184,9 +184,9 @@ def test_plots_are_named_after_their_column(run: RunFolder) -> None:
     facts = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
     on_disk = sorted(f"plots/{file.name}" for file in (run.path / "plots").iterdir())
     assert on_disk == facts["plots"]
-    assert {"plots/loss_comparison.png", "plots/iou_car_comparison.png", "plots/lr_comparison.png"} <= set(
-        on_disk
-    )
+    losses_and_best = {"plots/loss_comparison.png", "plots/bce_comparison.png", "plots/iou_comparison.png"}
+    assert losses_and_best <= set(on_disk)
+    assert "plots/lr_comparison.png" not in on_disk
     assert "plots/val_cameras_comparison.png" in on_disk
 
 
@@ -254,6 +254,10 @@ def test_columns_are_grouped() -> None:
     parts = {f"iou/{name}": val for name in "abcd"}
     groups = column_groups({"lr": train, "loss": {**train, **val}, "iou": val, "pq/a": val, **parts})
     assert groups == {"loss": ["loss"], "rest": ["lr"], "validation": ["iou", "pq/a"], "iou/": list(parts)}
+    classes = {f"IoU_{number}": val for number in range(8)}
+    few = {f"delta_{number}": val for number in range(3)}
+    assert column_groups({**few, **classes})["IoU_/"] == list(classes)
+    assert column_groups({**few, **classes})["validation"] == list(few)
 
 
 @pytest.mark.parametrize(

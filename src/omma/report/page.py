@@ -127,7 +127,8 @@ def _validation(groups: Mapping[str, list[str]], plots: Mapping[str, Plot]) -> s
     families = [name for name in groups if name.endswith("/")]
     folded = [
         html.folded(
-            f"{name[:-1]} in parts ({len(groups[name])} curves)", html.figures(plots[c] for c in groups[name])
+            f"{name.rstrip('_/')} in parts ({len(groups[name])} curves)",
+            html.figures(plots[c] for c in groups[name]),
         )
         for name in families
     ]

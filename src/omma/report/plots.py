@@ -1,9 +1,10 @@
-"""The report's plots: which curves stand where, each as a PNG file and as SVG for the page."""
+"""The report's plots: which curves stand where, as SVG for the page, and some as PNG files."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 
 from omma.report.facts import REST, Facts
 from omma.viz.curves import plot_bars, plot_curves, plot_dots, save_figure, svg_text
+from omma.viz.line_svg import curve_svg
 
 UNITS = {"step_time": "seconds", "memory": "GiB", "data_share": "share of a step"}
 
@@ -23,7 +25,7 @@ class Plot:
 
     Args:
         name: column or other key; also looks up the points for reading values off.
-        file: the PNG's name in `plots/`.
+        file: the PNG's name in `plots/`; empty without one.
         x_label: name of the x axis.
         svg: for the page.
     """
@@ -42,40 +44,54 @@ def file_name(column: str) -> str:
 def column_groups(curves: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     """Columns by where they stand: "loss", "validation", "rest", or a family such as "iou/".
 
-    A family holds four or more validation metrics with the same first part; it is folded away.
+    A family holds four or more validation metrics with the same part before a slash (iou/car), or eight or
+    more with the same one before an underscore (IoU_car); it is folded away.
     """
     groups: dict[str, list[str]] = {"loss": [], "validation": [], "rest": []}
-    families = _families(curves)
+    plain = [name for name, phases in curves.items() if name not in REST and "train" not in phases]
+    sizes = Counter(map(_family, plain))
     for column, phases in curves.items():
-        family = column.partition("/")[0] + "/" * ("/" in column)
+        family = _family(column)
         if column in REST:
             groups["rest"].append(column)
         elif "train" in phases:
             groups["loss"].append(column)
-        elif family in families:
+        elif family and sizes[family] >= (4 if "/" in column else 8):
             groups.setdefault(family, []).append(column)
         else:
             groups["validation"].append(column)
     return groups
 
 
-def _families(curves: Mapping[str, Any]) -> set[str]:
-    heads = [column.partition("/")[0] + "/" for column in curves if "/" in column]
-    return {head for head in heads if heads.count(head) >= 4}
+def _family(column: str) -> str:
+    """`iou/` of iou/car, `IoU_/` of IoU_car; empty for a name without parts."""
+    head, mark, _ = column.partition("/" if "/" in column else "_")
+    return f"{head}{mark.replace('/', '')}/" if mark else ""
 
 
 def draw_curves(
     curves: Mapping[str, Mapping[str, Facts]], best: Facts | None, folder: Path
 ) -> dict[str, Plot]:
-    """One plot a column, training and validation together; PNG files are written to `folder`."""
-    return {column: _draw(column, _curve(column, phases, best), folder) for column, phases in curves.items()}
+    """One plot a column, training and validation together.
+
+    The losses and the metric of best/ are also written to `folder` as PNG files; `omma compare --metrics`
+    writes those of any column.
+    """
+    metric = best["metric"].removeprefix("val/") if best else None
+    pictured = {*column_groups(curves)["loss"], metric}
+    return {
+        column: _curve(column, phases, best if column == metric else None, folder, file=column in pictured)
+        for column, phases in curves.items()
+    }
 
 
-def _curve(column: str, phases: Mapping[str, Facts], best: Facts | None) -> Figure:
+def _curve(column: str, phases: Mapping[str, Facts], best: Facts | None, folder: Path, *, file: bool) -> Plot:
     lines = {phase: (points["steps"], points["values"]) for phase, points in phases.items()}
-    is_best = best is not None and best["metric"].removeprefix("val/") == column
-    marked = (best["step"], best["value"]) if is_best and best else None
-    return plot_curves(lines, title=column, y_label=UNITS.get(column, ""), marked=marked)
+    marked = (best["step"], best["value"]) if best else None
+    unit, name = UNITS.get(column, ""), file_name(column) if file else ""
+    if name:
+        save_figure(plot_curves(lines, title=column, y_label=unit, marked=marked), folder / name)
+    return Plot(column, name, "step", curve_svg(lines, title=column, y_label=unit, marked=marked))
 
 
 def _draw(name: str, figure: Figure, folder: Path) -> Plot:

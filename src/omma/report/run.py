@@ -36,7 +36,10 @@ def build_report(run: RunFolder, *, notes: Sequence[str] = ()) -> Path:
     pictures = _pictures(run)
     facts["notes"] = list(notes)
     facts["plots"] = sorted(
-        f"plots/{plot.file}" for group in ([*plots.values()], *eval_plots.values()) for plot in group
+        f"plots/{plot.file}"
+        for group in ([*plots.values()], *eval_plots.values())
+        for plot in group
+        if plot.file
     )
     facts["pictures"] = [f"vis/{file.name}" for file in pictures]
     write_json_atomic(run.path / "report.json", facts)

@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
@@ -94,25 +95,50 @@ def smooth(values: Sequence[float], window: int) -> np.ndarray:
         return (sums[high] - sums[low]) / (counts[high] - counts[low])
 
 
-def scale_y(axes: Axes, curves: Mapping[str, Curve]) -> None:
+@dataclass(frozen=True)
+class ValueScale:
+    """How the values of curves are laid out.
+
+    Args:
+        log: whether the axis is logarithmic.
+        powers: whether ticks are written as powers.
+        limits: of the axis, if not those of the values.
+    """
+
+    log: bool = False
+    powers: bool = False
+    limits: tuple[float, float] | None = None
+
+
+def value_scale(curves: Mapping[str, Curve]) -> ValueScale:
     """A logarithmic axis where most of the values span two powers of ten; room around a constant."""
     values = np.concatenate([np.asarray(ys, dtype=np.float64) for _, ys in curves.values()])
     values = values[np.isfinite(values)]
     if not len(values):
-        return
+        return ValueScale()
     low, high = np.quantile(values, [0.1, 0.9])
     if values.min() > 0 and high > 100 * low:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(_power)
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        return
-    if abs(values).max() < 1e-2:
-        axes.yaxis.set_major_formatter(_power)
+        return ValueScale(log=True)
+    limits = None
     if np.ptp(values) < 1e-3 * abs(values).max():
-        axes.set_ylim(sorted((0.9 * values.mean(), 1.1 * values.mean())))
+        ends = sorted((0.9 * float(values.mean()), 1.1 * float(values.mean())))
+        limits = (ends[0], ends[1])
+    return ValueScale(powers=bool(0 < abs(values).max() < 1e-2), limits=limits)
 
 
-def _power(value: float, _: int | None = None) -> str:
+def scale_y(axes: Axes, curves: Mapping[str, Curve]) -> None:
+    """Lay the y axis out as `value_scale` says."""
+    scale = value_scale(curves)
+    if scale.log:
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    if scale.log or scale.powers:
+        axes.yaxis.set_major_formatter(power_text)
+    if scale.limits:
+        axes.set_ylim(scale.limits)
+
+
+def power_text(value: float, _: int | None = None) -> str:
     """Tick labels of small numbers and powers: 0.00025 as 2.5e-4."""
     digits, _, power = f"{value:.2e}".partition("e")
     return f"{float(digits):g}e{int(power)}" if value else "0"
