@@ -19,6 +19,7 @@ from omma.config.yaml import parse_yaml
 from omma.doctor import environment
 from omma.systems import systems
 from omma.systems.recipes import chain_stages, find_recipe, open_recipe
+from omma.world.build import FORMATS
 
 pytestmark = pytest.mark.e2e
 # page -> finished runs that it speaks of without making them: name -> system
@@ -289,6 +290,15 @@ def test_every_system_has_its_page_and_every_flag_its_row():
         aliases = system.load(system.aliases) if system.aliases else {}
         absent = [flag for flag in aliases if not _forms(flag) & set(re.findall(r"--[\w-]+", coming))]
         assert absent == [], system.name
+
+
+def test_every_command_and_world_format_is_listed():
+    page = (ROOT / "docs/concepts.md").read_text(encoding="utf-8")
+    listed = re.findall(r"`omma (\w+)`", page[page.index("## Commands") :])
+    shown = {name for name, command in get_command(app).commands.items() if not command.hidden}
+    assert set(listed) == shown
+    formats = page[page.index("| format of `omma world`") : page.index("## Exit codes")]
+    assert set(re.findall(r"`([\w-]+)`", formats)) == set(FORMATS)
 
 
 def _forms(flag: str) -> set[str]:

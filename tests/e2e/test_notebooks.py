@@ -36,7 +36,8 @@ def _parameters(system: str) -> str:
         word.split("=", 1) for word in tiny(system, "demo_baseline" if system == "diffbev" else small.recipe)
     ]
     settings = {key: parse_yaml(text, key) for key, text in words}
-    return f"WORLD = {world}\nSETTINGS = {settings | {'train.length': 2, 'log.every': 1}}\nPEOPLE = 2\n"
+    settings |= {"train.length": 2, "log.every": 1}
+    return f"WORLD = {world}\nSETTINGS = {settings}\nSTEPS = 3\nPEOPLE = 2\n"
 
 
 @ONE_QUICKLY
