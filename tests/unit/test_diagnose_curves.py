@@ -5,11 +5,13 @@ import math
 import numpy as np
 import pytest
 
+from omma.doctor import run_checks
 from omma.doctor.curves import Curves
 from omma.doctor.loss_checks import loss_terms
 from omma.doctor.run_checks import check_run
 
 CONFIG = {
+    "system": {"name": "toy"},
     "optim": {"lr": 1e-3, "weight_decay": 0.0, "grad_clip": None},
     "train": {"workers": 2},
 }
@@ -64,6 +66,21 @@ TRIPPED = {
 @pytest.mark.parametrize("title", TRIPPED)
 def test_one_rule_trips(title):
     assert _titles(_curves(TRIPPED[title])) == [title]
+
+
+@pytest.mark.parametrize(
+    ("system", "there", "advice"),
+    [
+        ("lss", 8, "`omma train r train.workers=6`, or images prepared once: `omma prepare lss-resize`"),
+        ("sdpose", 4, "`omma train r train.workers=4`"),
+        ("panollava", 2, "a machine with more than 2 cores; `omma bench r` shows what loading takes"),
+    ],
+)
+def test_waiting_for_data_is_told_what_there_is(system, there, advice, monkeypatch):
+    monkeypatch.setattr(run_checks, "cores", lambda: there)
+    config = CONFIG | {"system": {"name": system}}
+    (finding,) = check_run(_curves(TRIPPED["training waits for data"], config=config))
+    assert finding.fix == advice
 
 
 def test_a_high_rate_is_a_divergence_already_in_a_trial_of_a_few_steps():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -31,6 +32,8 @@ _OPTIONAL = {
     "wandb": ("log.wandb", 'pip install "omma[wandb]"'),
 }
 _MIN_FREE_GIB = 5.0
+_MIN_SHARED_GIB = 1.0  # loading processes hand their batches over in /dev/shm
+_IN_USE = 0.5  # share of a GPU's memory that others leave free
 
 
 def check_environment(folder: Path) -> list[Finding]:
@@ -39,7 +42,12 @@ def check_environment(folder: Path) -> list[Finding]:
     Args:
         folder: where runs will be written; its disk is looked at.
     """
-    return [*_python(), *_packages(), *_device(), *_memory(), *_disk(folder)]
+    return [*_python(), *_packages(), *_device(), *_memory(), *_shared_memory(), *_disk(folder)]
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _python() -> Iterator[Finding]:
@@ -88,21 +96,27 @@ def _version(name: str) -> str:
 
 def _device() -> Iterator[Finding]:
     code = (
-        "import torch; n = torch.cuda.device_count() if torch.cuda.is_available() else 0; "
-        "gib = lambda i: torch.cuda.get_device_properties(i).total_memory / 2**30; "
-        "print(*[f'{torch.cuda.get_device_name(i)}, {gib(i):.0f} GiB' for i in range(n)], sep='\\n')"
+        "import torch\n"
+        "for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):\n"
+        "    print(torch.cuda.get_device_name(i), *torch.cuda.mem_get_info(i), sep='|')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    names = [line for line in done.stdout.splitlines() if line]
-    if names:
-        yield Finding("ok", f"{len(names)} GPU", "; ".join(names))
+    lines = [line.split("|") for line in done.stdout.splitlines() if line.count("|") == 2]
+    for index, (name, *sizes) in enumerate(lines):
+        free, total = (int(size) / 2**30 for size in sizes)
+        evidence = f"{free:.0f} of {total:.0f} GiB free"
+        if free < _IN_USE * total:
+            fix = "`nvidia-smi` names other programs on it; train.device=cuda:N takes another GPU"
+            yield Finding("warning", f"GPU {index}, {name}, is in use", evidence, fix)
+        else:
+            yield Finding("ok", f"GPU {index}, {name}", evidence)
+    if lines:
         return
     has_driver = shutil.which("nvidia-smi") is not None
     yield Finding(
         "warning" if has_driver else "info",
-        "no GPU that PyTorch can use; training runs on the CPU",
-        f"{os.cpu_count()} cores",
-        "a driver is installed: check that it fits PyTorch's CUDA version" if has_driver else "",
+        f"no GPU that PyTorch can use; training runs on the CPU, {cores()} cores",
+        fix="a driver is installed: check that it fits PyTorch's CUDA version" if has_driver else "",
     )
 
 
@@ -118,6 +132,19 @@ def _memory() -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", f"{available:.1f} GiB of memory available")
+
+
+def _shared_memory() -> Iterator[Finding]:
+    place = Path("/dev/shm")
+    if not place.is_dir():
+        return
+    size = shutil.disk_usage(place).total / 2**30
+    if size < _MIN_SHARED_GIB:
+        yield Finding(
+            "warning",
+            f"{size:.2f} GiB of shared memory ({place}): loading processes may die",
+            fix="docker run --shm-size=8g, or train.workers=0",
+        )
 
 
 def _disk(folder: Path) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from omma.config.base import Period, RunConfig, Share, StepSchedule
 from omma.data.sampler import steps_per_epoch
+from omma.doctor.environment import cores
 from omma.engine.checkpoint import find_checkpoint, find_last
 from omma.engine.estimate import MemoryEstimate
 from omma.errors import DataError, Finding, OmmaError
@@ -41,16 +42,15 @@ class Plan:
 
 
 def check_plan(plan: Plan) -> list[Finding]:
-    """Name, start, length and schedule of a training."""
-    return [*_name(plan), *_start(plan), *_length(plan), *_schedule(plan)]
+    """Name, start, length, schedule, clipping and loading of a training."""
+    return [*_name(plan), *_start(plan), *_length(plan), *_schedule(plan), *_clipping(plan), *_loading(plan)]
 
 
 def _name(plan: Plan) -> Iterator[Finding]:
     if plan.resume:
         return
     if plan.name is None:
-        fix = "--name NAME gives another; each run has its own"
-        yield Finding("ok", "the run is named by system, recipe and time", "", fix)
+        yield Finding("ok", "the run is named by system, recipe and time; --name NAME gives another")
         return
     try:
         check_name(plan.name)
@@ -72,13 +72,13 @@ def _start(plan: Plan) -> Iterator[Finding]:
         return
     if plan.init and not Path(plan.init).is_file():
         name, which = split_reference(plan.init)
-        yield _found("--init", plan.init, name, plan.root, which or "best")
+        yield _found("--init", plan.init, name, plan, which or "best")
     elif plan.init:
-        yield Finding("ok", f"--init {plan.init}", "weights alone; the training starts at step 0")
+        yield _file("--init", plan.init, "weights alone; the training starts at step 0")
     if plan.resume and not Path(plan.resume).is_file():
-        yield _found("--resume", plan.resume, plan.resume, plan.root, "last")
+        yield _found("--resume", plan.resume, plan.resume, plan, "last")
     elif plan.resume:
-        yield Finding("ok", f"--resume {plan.resume}", "it goes on from there with the optimiser's state")
+        yield _file("--resume", plan.resume, "it goes on from there with the optimiser's state")
 
 
 def both_given(init: str, resume: str) -> Finding:
@@ -87,9 +87,27 @@ def both_given(init: str, resume: str) -> Finding:
     return Finding("error", f"--init {init} and --resume {resume} exclude each other", "", fix)
 
 
-def _found(option: str, given: str, name: str, root: Path, which: str) -> Finding:
+def _file(option: str, given: str, evidence: str) -> Finding:
+    """Whether a checkpoint file can be read."""
     try:
-        run = RunFolder.open(name, root)
+        with Path(given).open("rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        fix = "the file may belong to another user: copy it"
+        return Finding("error", f"{option} {given} cannot be read", error.strerror or "", fix)
+    if empty:
+        return Finding("error", f"{option} {given} is empty", "", "copy it again")
+    return Finding("ok", f"{option} {given}", evidence)
+
+
+def _found(option: str, given: str, name: str, plan: Plan, which: str) -> Finding:
+    """Whether a run is there, of this system, and has the checkpoint."""
+    try:
+        run = RunFolder.open(name, plan.root)
+        system = run.config()["system"]["name"]
+        if system != plan.config.system.name:
+            fix = f"a run of {plan.config.system.name}: `omma runs` lists them"
+            return Finding("error", f"{option} {given} is a run of {system}", f"{run.path}", fix)
         last = find_last(run)
         place = last if which == "last" and last is not None else find_checkpoint(run, which)
     except OmmaError as error:
@@ -136,7 +154,25 @@ def _schedule(plan: Plan) -> Iterator[Finding]:
     warmup = _share(plan, schedule.warmup)
     if warmup is not None and warmup > 0.5:
         evidence = f"schedule.warmup={schedule.warmup}, train.length={length}"
-        yield Finding("warning", "the warm-up takes more than half of the training", evidence, "shorten it")
+        fix = "schedule.warmup='10 %', or a longer training"
+        yield Finding("warning", "the warm-up takes more than half of the training", evidence, fix)
+
+
+def _clipping(plan: Plan) -> Iterator[Finding]:
+    clip = plan.config.optim.grad_clip
+    if clip is None:
+        yield Finding("info", "gradients are not clipped", "", "optim.grad_clip=1 if the loss diverges")
+    else:
+        yield Finding("ok", f"gradients are clipped: optim.grad_clip={clip:g}")
+
+
+def _loading(plan: Plan) -> Iterator[Finding]:
+    """Whether there are cores for the processes that load data."""
+    train, there = plan.config.train, cores()
+    evidence = f"train.workers={train.workers} for each of {train.devices} devices, {there} cores"
+    if train.workers * train.devices > there:
+        fix = f"train.workers={there // train.devices}"
+        yield Finding("info", "more processes load data than there are cores", evidence, fix)
 
 
 def _share(plan: Plan, time: Period | Share) -> float | None:

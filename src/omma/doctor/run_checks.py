@@ -13,15 +13,18 @@ import numpy as np
 
 from omma.doctor import loss_checks
 from omma.doctor.curves import FEW_POINTS, Curves, columns, end, finite
+from omma.doctor.environment import cores
 from omma.engine.watch import fallen
 from omma.errors import Finding
 from omma.runs.metrics import series
+from omma.systems import systems
 
 WAITING = 0.3  # share of the step time; below it the GPU is the slower part
 WARMING = 0.5  # share of the training that a warm-up may take
 GAP = 2.0  # validation loss over training loss
 SHARE_GAP = 0.3  # of a metric between 0 and 1
 WORSE = 1.1  # validation loss at the end over its lowest
+FASTER = ("-resize", "-cache")  # steps of `omma prepare` that leave less to do for each sample
 FROM_0_TO_1 = ("iou", "precision", "recall", "accuracy", "pck", "delta", "share")
 
 
@@ -102,14 +105,25 @@ def data_bound(curves: Curves) -> Finding | None:
     waits = curves.values("data_share")[1:]  # the first one waits for the processes to start
     if len(waits) < FEW_POINTS or np.median(waits) < WAITING:
         return None
-    workers = curves.config["train"]["workers"]
+    workers, there = curves.config["train"]["workers"], cores()
     seconds = float(np.median(curves.values("step_time")[1:]))
+    more = f"train.workers={min(2 * workers + 2, there)}"
+    bench = f"a machine with more than {there} cores; `omma bench {curves.run}` shows what loading takes"
+    advice = [curves.train(more)] if workers < there else [bench]
+    steps = " or ".join(f"`omma prepare {step}`" for step in _faster_loading(curves))
+    advice += [f"images prepared once: {steps}"] if steps else []
     return Finding(
         "warning",
         "training waits for data",
-        f"{np.median(waits):.0%} of a step of {seconds:.3g} s, with train.workers={workers}",
-        f"{curves.train(f'train.workers={2 * workers + 2}')}, or smaller images: `omma prepare`",
+        f"{np.median(waits):.0%} of a step of {seconds:.3g} s, with train.workers={workers} on {there} cores",
+        ", or ".join(advice),
     )
+
+
+def _faster_loading(curves: Curves) -> list[str]:
+    """Steps of `omma prepare` after which the system's data loads faster; they are called so."""
+    found = systems().get(curves.config["system"]["name"])
+    return [step for step in (found.prepare if found else ()) if step.endswith(FASTER)]
 
 
 def overfitted(curves: Curves) -> Finding | None:
