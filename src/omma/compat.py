@@ -37,7 +37,14 @@ def run(system: str, program: str, config: object = None) -> NoReturn:
     words = sys.argv[1:]
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    sys.exit(exit_code(lambda: run_words(system, program, words, config), debug=debug))
+    exits: dict[int, int] = {}
+
+    def call() -> int:
+        exits.update(_program(system, program).exits)
+        return run_words(system, program, words, config)
+
+    code = exit_code(call, debug=debug)
+    sys.exit(exits.get(code, code))
 
 
 def run_words(system: str, program: str, words: Sequence[str], config: object = None) -> int:
@@ -49,10 +56,7 @@ def run_words(system: str, program: str, words: Sequence[str], config: object = 
     Raises:
         OmmaError: as the omma commands do.
     """
-    record = get(system)
-    if record.originals is None:
-        raise UsageError(f"{system} has no commands of an original project")
-    found: Program = record.load(record.originals)[program]
+    found = _program(system, program)
     if any(word in _HELP for word in words):
         print(help_text(program, found))  # noqa: T201
         return 0
@@ -64,6 +68,14 @@ def run_words(system: str, program: str, words: Sequence[str], config: object = 
                 if code:
                     return code
     return 0
+
+
+def _program(system: str, name: str) -> Program:
+    record = get(system)
+    if record.originals is None:
+        raise UsageError(f"{system} has no commands of an original project")
+    found: Program = record.load(record.originals)[name]
+    return found
 
 
 def read(

@@ -1,5 +1,6 @@
 """`from src.src_main import Trainer`: trains a Config by omma, which finds devices and processes itself."""
 
+import sys
 from dataclasses import dataclass
 
 from omma.compat import run_words
@@ -20,6 +21,9 @@ class Trainer:
     config: object
 
     def train(self) -> None:
-        """Train; the first process does it for all."""
+        """Train; the first process does it for all, and a training that fails ends it with its exit code."""
         if self.rank == 0:
-            run_words("g2_monodepth", "train.py", [f"train.devices={self.world_size}"], self.config)
+            words = [f"train.devices={self.world_size}"]
+            code = run_words("g2_monodepth", "train.py", words, self.config)
+            if code:
+                sys.exit(code)

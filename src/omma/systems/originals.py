@@ -6,18 +6,21 @@ A system lists its own in `originals.py` as PROGRAMS, name -> Program; `omma.com
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omma.config.explain import suggest
 from omma.config.literals import Unreadable
 from omma.errors import ConfigError, UsageError
 from omma.systems import Alias
 
 Command = list[str]  # words after `omma`
+_START_FLAGS = ("--resume", "--resume-from", "--load-from", "--init")
+_ENDINGS = (".pt", ".pth", ".ckpt")
+_SHOWN = 6  # names of files in a message
 Readers = Mapping[str, Callable[[Any], list[str]]]  # dotted name in a config -> words for `omma train`
 
 
@@ -80,6 +83,7 @@ class Program:
         needs: flags without which nothing can be done.
         short: a letter with its dash -> the flag.
         log: the file that gets all that is said, or None.
+        exits: exit code of omma -> the one that the original's users know.
     """
 
     summary: str
@@ -91,6 +95,7 @@ class Program:
     needs: tuple[str, ...] = ()
     short: Mapping[str, str] = field(default_factory=dict)
     log: Callable[[Typed], Path | None] = lambda typed: None
+    exits: Mapping[int, int] = field(default_factory=dict)
 
 
 def training_flags(aliases: Mapping[str, Alias]) -> dict[str, Flag]:
@@ -109,6 +114,18 @@ def training_flags(aliases: Mapping[str, Alias]) -> dict[str, Flag]:
         for flag, alias in aliases.items()
     }
     return {**flags, **own}
+
+
+def with_its_checkpoints(command: Command) -> Command:
+    """The command, if each checkpoint file that it names is there.
+
+    Raises:
+        UsageError: one is not.
+    """
+    for flag, value in itertools.pairwise(command):
+        if flag in _START_FLAGS and Path(value).suffix in _ENDINGS:
+            _refuse_missing(value)
+    return command
 
 
 def config_words(file: Path, values: Mapping[str, Any], readers: Readers, silent: Collection[str]) -> Command:
@@ -219,9 +236,7 @@ def run_of(file: str) -> str | None:
         UsageError: there is no such file.
     """
     path = Path(file)
-    if not path.is_file():
-        near = [other.name for other in path.parent.glob("*.pt*")] if path.parent.is_dir() else []
-        raise UsageError(f"{file}: no such checkpoint file{suggest(path.name, near)}")
+    _refuse_missing(file)
     if not _in_run(path):
         return None
     kind, _, number = path.stem.partition("_")
@@ -229,6 +244,17 @@ def run_of(file: str) -> str | None:
         return f"{path.parent}@{'last' if kind == 'latest' else kind}"
     folder = path.parent / "checkpoints" / f"step_{int(number):06d}" if number.isdecimal() else path
     return f"{path.parent}@{folder.name}" if kind == "iter" and folder.is_dir() else None
+
+
+def _refuse_missing(file: str) -> None:
+    path = Path(file)
+    if path.is_file():
+        return
+    if not path.parent.is_dir():
+        raise UsageError(f"{file}: no such checkpoint file", f"there is no folder {path.parent}")
+    there = sorted(other.name for other in path.parent.iterdir() if other.suffix in _ENDINGS)
+    hint = f"{path.parent} has {', '.join(there[-_SHOWN:]) or 'none'}"
+    raise UsageError(f"{file}: no such checkpoint file", hint)
 
 
 def _in_run(file: Path) -> bool:

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omma.errors import UsageError
 from omma.systems.diffbev.aliases import ALIASES
 from omma.systems.diffbev.original_config import data_words, read_config
-from omma.systems.originals import Command, Flag, Program, Typed, opened, training_flags
+from omma.systems.originals import (
+    Command,
+    Flag,
+    Program,
+    Typed,
+    opened,
+    training_flags,
+    with_its_checkpoints,
+)
 
-_THRESHOLD = 0.5
+if TYPE_CHECKING:
+    from omma.systems.diffbev.viz import Look
+
+_DOTS = 100  # an inch of a picture
+_FAILS_WITH_1 = {3: 1}  # as the original's checks of data end
 
 
 def _train(typed: Typed) -> Iterator[Command]:
@@ -18,7 +33,7 @@ def _train(typed: Typed) -> Iterator[Command]:
     recipe, words = read_config(config)
     if "--work-dir" not in (*typed.flags, *words):
         words = ["--work-dir", f"work_dirs/{config.stem}", *words]
-    yield ["train", recipe, *words, *typed.given()]
+    yield with_its_checkpoints(["train", recipe, *words, *typed.given()])
 
 
 def _prepare_depth(typed: Typed) -> Iterator[Command]:
@@ -36,10 +51,9 @@ def _plot(typed: Typed) -> Iterator[Command]:
 
 
 def _draw(typed: Typed) -> Iterator[Command]:
-    if float(typed.value("--threshold") or _THRESHOLD) != _THRESHOLD:
-        raise UsageError(
-            f"--threshold: the pictures show what is above {_THRESHOLD}", "leave --threshold out"
-        )
+    from omma.systems.diffbev.viz import drawn_as
+
+    look = _look(typed)
     pairs = [(typed.words[0], typed.words[1])]
     second = [typed.value(f"--diffbev-{what}") for what in ("config", "checkpoint")]
     if second[0] is not None and second[1] is not None:
@@ -57,7 +71,34 @@ def _draw(typed: Typed) -> Iterator[Command]:
     indices = ",".join(typed.flags.get("--indices", ["0", "10", "20", "30"]))
     out = Path(typed.value("--work-dir") or "work_dirs/vis_comparison") / "vis"
     chosen = [word for setting in settings for word in ("--set", setting)]
-    yield ["predict", *runs, "--indices", indices, "--out", str(out), *chosen]
+    with drawn_as(look):
+        yield ["predict", *runs, "--indices", indices, "--out", str(out), *chosen]
+
+
+def _look(typed: Typed) -> Look:
+    """What --threshold and --fig-size say."""
+    from omma.systems.diffbev.viz import Look
+
+    look = Look()
+    if "--threshold" in typed.flags:
+        what = "a probability between 0 and 1, such as 0.5"
+        (threshold,) = _numbers("--threshold", typed, what, below=1)
+        look = replace(look, threshold=threshold)
+    if "--fig-size" in typed.flags:
+        width, height = _numbers("--fig-size", typed, "width and height in inches, such as 24 8")
+        look = replace(look, size=(round(width * _DOTS), round(height * _DOTS)))
+    return look
+
+
+def _numbers(flag: str, typed: Typed, what: str, *, below: float = math.inf) -> list[float]:
+    texts = typed.flags[flag]
+    try:
+        numbers = [float(text) for text in texts]
+    except ValueError:
+        numbers = []
+    if not numbers or not all(0 < number < below for number in numbers):
+        raise UsageError(f"{flag} {' '.join(texts)}: not understood", f"it takes {what}")
+    return numbers
 
 
 def _diagnose(typed: Typed) -> Iterator[Command]:
@@ -102,6 +143,7 @@ PROGRAMS = {
         _check_depth,
         {"--config": Flag("a config of the original")},
         needs=("--config",),
+        exits=_FAILS_WITH_1,
     ),
     "plot_metrics.py": Program(
         "Compare runs: plots/<metric>_comparison.png, summary.md and report.html.",
@@ -116,6 +158,7 @@ PROGRAMS = {
         words=("RUN",),
         more=True,
         needs=("--output-dir",),
+        exits=_FAILS_WITH_1,
     ),
     "vis_nuscenes_bev.py": Program(
         "Draw samples of one or two checkpoints: <work-dir>/vis/sample_0010.png.",
@@ -126,9 +169,11 @@ PROGRAMS = {
             "--indices": Flag("samples of the validation split; default 0 10 20 30", None),
             "--work-dir": Flag("folder to write to; default work_dirs/vis_comparison"),
             "--device": Flag("such as cpu or cuda:0"),
-            "--threshold": Flag(f"{_THRESHOLD}, the only one"),
+            "--threshold": Flag("cells of a higher probability are painted; default 0.5"),
+            "--fig-size": Flag(f"largest width and height in inches of {_DOTS} dots, such as 24 8", 2),
         },
         words=("CONFIG", "CHECKPOINT"),
+        exits=_FAILS_WITH_1,
     ),
     "diagnose_segmentation.py": Program(
         "Say what is wrong with a checkpoint; writes summary.txt and pictures.",

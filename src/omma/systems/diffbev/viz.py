@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,7 +14,32 @@ from omma.systems.diffbev.palette import COLOURS, IGNORED, paint
 from omma.viz.bev import draw_camera_bev
 from omma.viz.image import Image, Tile, panel
 
-THRESHOLD = 0.5
+
+@dataclass(frozen=True)
+class Look:
+    """How samples are drawn.
+
+    Args:
+        threshold: cells of a higher probability than this are painted.
+        size: (width, height) in pixels that the picture has at most; None: as its columns need.
+    """
+
+    threshold: float = 0.5
+    size: tuple[int, int] | None = None
+
+
+_LOOK: ContextVar[Look] = ContextVar("look", default=Look())  # noqa: B039  it is frozen
+_HEAD = 80  # pixels of a picture besides its columns
+
+
+@contextmanager
+def drawn_as(look: Look) -> Iterator[None]:
+    """Draw samples in this way inside the block."""
+    before = _LOOK.set(look)
+    try:
+        yield
+    finally:
+        _LOOK.reset(before)
 
 
 def draw(predictions: Sequence[tuple[str, Prediction]]) -> Image:
@@ -26,9 +54,11 @@ def draw(predictions: Sequence[tuple[str, Prediction]]) -> Image:
     Returns:
         (H, W, 3) uint8 RGB.
     """
+    look = _LOOK.get()
     first = predictions[0][1]
     visible = first.arrays.get("visible")
-    maps = {name or "prediction": prediction.arrays["logits"] > 0 for name, prediction in predictions}
+    above = np.log(look.threshold) - np.log1p(-look.threshold)
+    maps = {name or "prediction": prediction.arrays["logits"] > above for name, prediction in predictions}
     if "target" in first.arrays:
         maps = {"ground truth": first.arrays["target"], **maps}
     if visible is None:
@@ -41,8 +71,9 @@ def draw(predictions: Sequence[tuple[str, Prediction]]) -> Image:
         Tile(draw_camera_bev(paint(found, ~visible), title=title, legend=legend, **ranges))
         for title, found in maps.items()
     ]
-    title = f"{first.meta['token']}, probability > {THRESHOLD}"
-    return panel([tiles], width=400 * len(tiles) + 200, title=title, max_row_height=520)
+    title = f"{first.meta['token']}, probability > {look.threshold:g}"
+    width, height = look.size or (400 * len(tiles) + 200, 520 + _HEAD)
+    return panel([tiles], width=width, title=title, max_row_height=max(height - _HEAD, 1))
 
 
 def _legend(

@@ -10,10 +10,10 @@ from omma.config.explain import suggest
 from omma.data.formats import rgbd_folders
 from omma.errors import UsageError
 from omma.systems.g2_monodepth.aliases import ALIASES
-from omma.systems.originals import Command, Program, Typed, training_flags
+from omma.systems.originals import Command, Program, Typed, training_flags, with_its_checkpoints
 
 _ONE_VALUE = {"in_channels": 5, "out_channels": 1, "start_epoch": 0}  # what alone these can be here
-_NO_MEANING = ("port",)  # a free one is found
+_PORT = "port"
 
 
 def _train(typed: Typed) -> Iterator[Command]:
@@ -22,12 +22,15 @@ def _train(typed: Typed) -> Iterator[Command]:
     for setting in typed.settings:
         root = setting.removeprefix("data.root=") if setting.startswith("data.root=") else root
     settings = [*_layout(Path(root or "."), typed.settings), *_devices(typed)]
-    yield ["train", "g2_monodepth/nyuv2", *config, *settings, *typed.given()]
+    yield with_its_checkpoints(["train", "g2_monodepth/nyuv2", *config, *settings, *typed.given()])
 
 
 def _words(name: str, value: Any) -> list[str]:
     """One setting of a Config as a flag."""
-    if name in _NO_MEANING or _ONE_VALUE.get(name) == value:
+    if name == _PORT:
+        print(f"Config.port {value}: not needed, several processes find a free one")  # noqa: T201
+        return []
+    if _ONE_VALUE.get(name) == value:
         return []
     flag = f"--{name}"
     if flag not in ALIASES:

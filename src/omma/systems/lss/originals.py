@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from omma.errors import UsageError
 from omma.systems.lss.aliases import ALIASES
-from omma.systems.originals import Command, Program, Typed, training_flags
+from omma.systems.originals import Command, Program, Typed, training_flags, with_its_checkpoints
 
 _FOLDER = "./runs/simbev"
 
@@ -18,7 +18,7 @@ def _train(typed: Typed) -> Iterator[Command]:
     if "--dataroot" not in typed.flags and not known:
         raise UsageError("--dataroot is missing", "give the SimBEV folder: --dataroot PATH")
     folder = [] if "--logdir" in typed.flags else ["--logdir", _FOLDER]
-    yield ["train", "lss/base", *folder, "save.reference=true", *typed.given()]
+    yield with_its_checkpoints(["train", "lss/base", *folder, "save.reference=true", *typed.given()])
 
 
 PROGRAMS = {

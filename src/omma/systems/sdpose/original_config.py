@@ -10,6 +10,7 @@ from omma.config.literals import read_assignments
 from omma.errors import ConfigError
 from omma.systems.mmcv_configs import SILENT, readers
 from omma.systems.originals import Command, config_words, flag_reader
+from omma.systems.sdpose.original_network import network_words
 
 RECIPE, DEFAULT = "recipe", "sdpose/base"
 _RUNS = "work_dirs"
@@ -48,7 +49,6 @@ _READERS = {
     "data_cfg.oks_thr": flag_reader("--oks-thr"),
     "data_cfg.vis_thr": flag_reader("--vis-thr"),
     "data_cfg.soft_nms": lambda value: _on("--soft-nms", value),
-    "model.test_cfg.flip_test": lambda value: _on("--flip-test", value),
     "mask_ratio": flag_reader("--mask-ratio"),
     "mask_strategy": flag_reader("--mask-strategy"),
     "loss_weight": flag_reader("--loss-weight"),
@@ -72,13 +72,14 @@ def read_config(file: Path, *, start: bool = True) -> tuple[str, Command]:
     plain = {name: value for name, value in values.items() if name not in _PLACE}
     if not start:
         plain = {name: value for name, value in plain.items() if name not in _START}
+    network, plain = network_words(file, recipe, plain, named=RECIPE in values)
     if losses:
         _refuse_contradiction(file, values, losses)
         plain = {name: value for name, value in plain.items() if name not in _FREE}
     data_cfg = plain.get("data_cfg")
     if isinstance(data_cfg, Mapping) and data_cfg.get("use_gt_bbox"):
         plain["data_cfg"] = {name: value for name, value in data_cfg.items() if name != "bbox_file"}
-    words = config_words(file, plain, _READERS, _SILENT)
+    words = [*config_words(file, plain, _READERS, _SILENT), *network]
     words += [word for kind, loss in losses.items() for word in _loss_words(kind, loss)]
     return recipe, words
 
