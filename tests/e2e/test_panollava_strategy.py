@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.unit.pano_files import TINY, write_set
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from omma.commands.build import build_task, build_training_data
+from omma.commands.train import _reference_writer
 from omma.engine import launch
 from omma.engine.checkpoint import load_weights
 from omma.engine.launch import run_workers, world
@@ -26,6 +28,8 @@ from omma.errors import ConfigError, OmmaError
 from omma.runs.console import RunLog
 from omma.runs.folder import RunFolder
 from omma.systems.panollava.task import PanoTask
+from omma.systems.panollava.training_files import ADAPTERS as ADAPTERS_FOLDER
+from omma.systems.panollava.training_files import FINAL
 from omma.systems.recipes import open_recipe
 from toy import ToyTask, assert_same, last_state, rows, toy_config
 
@@ -34,7 +38,7 @@ ROOT = Path(__file__).parents[2]
 # A batch of two has as many answers to learn as one of four; eps keeps Adam from raising rounding to a step.
 SAME = [
     "system.resampler.norm=layer", "train.length=4", "validate.every=2", "save.every=2",
-    "save.reference=false", "optim.lr=1e-2", "optim.eps=1e-2", "schedule.warmup=0",
+    "save.reference=true", "optim.lr=1e-2", "optim.eps=1e-2", "schedule.warmup=0",
 ]  # fmt: skip
 ALL = ["system.train=[vision, resampler, projector, language]", "train.ema=0.9", "train.accumulate=2"]
 ADAPTERS = ["system.lora={rank: 4, dropout: 0}", "system.generate.answers=true"]  # tower and language frozen
@@ -60,7 +64,17 @@ def _fit(folder: str, overrides: list[str], stop_step: int = -1) -> PanoTask:
 
     task.training_step = training_step
     console = RunLog(None, quiet=True)
-    fit(task, train_data, val_data, collate, recipe.config, run, best=recipe.system.best, console=console)
+    fit(
+        task,
+        train_data,
+        val_data,
+        collate,
+        recipe.config,
+        run,
+        best=recipe.system.best,
+        console=console,
+        reference_writer=_reference_writer(recipe, run),
+    )
     return task
 
 
@@ -146,15 +160,26 @@ def test_checkpoint_is_whole_and_one_process_loads_it(runs):
     assert not torch.equal(state[table], before[table])
 
 
+@pytest.mark.parametrize("name", ["all", "stopped", "adapters"])
+def test_files_of_the_original_project_are_whole(runs, name):
+    """As one process writes them: the averaged weights, and the adapters."""
+    one = runs / f"one_{name.replace('stopped', 'all')}"
+    files = [FINAL, f"{ADAPTERS_FOLDER}/adapter_model.safetensors"] if name == "adapters" else [FINAL]
+    for file in files:
+        ours, expected = (load_file(folder / file) for folder in (runs / name, one))
+        assert ours.keys() == expected.keys()
+        for key, value in expected.items():
+            torch.testing.assert_close(ours[key], value, rtol=1e-3, atol=1e-5, msg=key)
+
+
 def test_what_sharding_cannot_do_is_said():
-    """Before anything is cut: files of the original, loss scaling, systems that name no layers."""
+    """Before anything is cut: loss scaling, systems that name no layers."""
     with pytest.raises(ConfigError, match="names no layers"):
         shard(ToyTask(toy_config()), toy_config())
-    for override, said in (("save.reference=true", "save.reference"), ("train.precision=16-mixed", "bf16")):
-        recipe = open_recipe("panollava/finetune", [*TINY, *SAME, *HALF, override])
-        with pytest.raises(ConfigError) as failure:
-            shard(build_task(recipe, fresh=True), recipe.config)
-        assert said in f"{failure.value.message} {failure.value.hint}"
+    recipe = open_recipe("panollava/finetune", [*TINY, *SAME, *HALF, "train.precision=16-mixed"])
+    with pytest.raises(ConfigError, match="16-mixed") as failure:
+        shard(build_task(recipe, fresh=True), recipe.config)
+    assert "bf16" in failure.value.hint
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ from omma.engine.setup import (
     prepare_task,
     train_loader,
 )
-from omma.engine.sharding import gathered, shard
+from omma.engine.sharding import gathered, joined, shard
 from omma.engine.signals import StopRequested, StopSignal
 from omma.engine.state import Progress, TrainState
 from omma.engine.task import Batch, StepInfo, Task
@@ -302,11 +302,17 @@ class Training:
             save_checkpoint(self.run_folder, name, snapshot, self.config)
             if is_step:
                 prune(self.run_folder, self.config.save.keep_last)
-            if self.reference_writer is not None:
-                with nullcontext() if is_step else self.state.evaluated_weights():
-                    self.reference_writer(self.task, self.state.original_project("step" if is_step else name))
-            self.recorder.line(f"saved checkpoints/{name}")
+        if self.reference_writer is not None:
+            self._write_reference(self.reference_writer, "step" if is_step else name)
+        self.recorder.line(f"saved checkpoints/{name}")
         self.clock.restart()
+
+    def _write_reference(self, write: ReferenceWriter, kind: str) -> None:
+        """Let the first process write files of the original project; all gather what is sharded."""
+        state = self.state.original_project(kind)
+        with nullcontext() if kind == "step" else self.state.evaluated_weights(), joined(self.task):
+            if rank() == 0:
+                write(self.task, state)
 
     def _due(self, period: Period) -> bool:
         """Whether a period ends with this step; the last step ends all."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -39,11 +39,6 @@ def shard(task: Task, config: RunConfig) -> None:
     if config.train.precision == "16-mixed":
         raise ConfigError(
             "train.strategy=fsdp and train.precision=16-mixed", "bf16-mixed and 32 go with fsdp"
-        )
-    if config.save.reference:
-        raise ConfigError(
-            "train.strategy=fsdp cannot write files of the original project while it trains",
-            "save.reference=false; afterwards `omma export RUN --format reference`",
         )
     blocks = task.shard_blocks()
     if not blocks:
@@ -79,6 +74,32 @@ def gathered(task: Task) -> Iterator[None]:
         for part in parts:
             part.reshard()
         task.set_reshard_after_forward(True)
+
+
+@contextmanager
+def joined(task: Task) -> Iterator[None]:
+    """Inside the block the first process's task has whole parameters, on the CPU, to be read and not run.
+
+    Those of the other processes are empty there. Every process has to enter it.
+    """
+    places = [
+        (module, name, parameter)
+        for module in task.modules()
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
+        if isinstance(parameter, DTensor)
+    ]
+    wholes: dict[int, nn.Parameter] = {}
+    for _, _, parameter in places:
+        if id(parameter) not in wholes:  # tied weights stay tied
+            values = _joined(parameter.detach())
+            wholes[id(parameter)] = nn.Parameter(values, requires_grad=parameter.requires_grad)
+    for module, name, parameter in places:
+        module.register_parameter(name, wholes[id(parameter)])
+    try:
+        yield
+    finally:
+        for module, name, parameter in places:
+            module.register_parameter(name, parameter)
 
 
 def whole(tree: Any) -> Any:

@@ -157,8 +157,11 @@ class TrainState:
         return Snapshot(weights, whole(averaged), whole(train_state) if with_optimizer else None, meta)
 
     def original_project(self, kind: str) -> TrainingState:
-        """What a writer of the original project's files gets; see `TrainingState`."""
-        progress, saved = self.progress, self.optimizer.state_dict()
+        """What a writer of the original project's files gets; see `TrainingState`.
+
+        Of a sharded training every process has to call it, and the first one alone gets whole tensors.
+        """
+        progress, saved = self.progress, whole(self.optimizer.state_dict())
         places = enumerate(places_of(self.optimizer, self.task))
         by_parameter = {index: saved["state"][place] for index, place in places if place in saved["state"]}
         optimizer = {**saved, "state": by_parameter}
