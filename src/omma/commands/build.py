@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,6 +18,8 @@ from omma.errors import CheckpointError, UsageError
 from omma.runs.folder import RunFolder, runs_root, split_reference
 from omma.systems import get
 from omma.systems.recipes import Recipe, resolve_recipe
+
+KEPT = "pretrained"  # in a run folder
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,11 @@ def build_task(recipe: Recipe, *, fresh: bool = True) -> Task:
         settings = Layer("settings", recipe.config.as_dict())
         words = [f"{recipe.system.pretrained_key}=none"]
         recipe = resolve_recipe(recipe.name, recipe.system, [settings], words)
-    torch.manual_seed(recipe.config.seed)
-    return recipe.system.load(recipe.system.task)(recipe.config)
+    config = recipe.config
+    if not fresh and recipe.system.pretrained:
+        config = recipe.system.load(recipe.system.pretrained).recall(config, recipe.kept, bare=True)
+    torch.manual_seed(config.seed)
+    return recipe.system.load(recipe.system.task)(config)
 
 
 def build_data(recipe: Recipe, split: str, *, augment: bool) -> tuple[Samples, Collate]:
@@ -81,7 +86,12 @@ def run_recipe(run: RunFolder, overrides: Sequence[str] = ()) -> Recipe:
     values = run.config()
     system = get(str(values.get("system", {}).get("name")))
     layer = Layer(str(run.path / "config.yaml"), values)
-    return resolve_recipe(run.name, system, [layer], overrides)
+    recipe = resolve_recipe(run.name, system, [layer], overrides)
+    if system.pretrained is None:
+        return recipe
+    kept = run.path / KEPT
+    config = system.load(system.pretrained).recall(recipe.config, kept, bare=False)
+    return replace(recipe, config=config, kept=kept)
 
 
 def load_run(

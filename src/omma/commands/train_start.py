@@ -102,6 +102,8 @@ def _continued(file: Path, foreign: ForeignTraining) -> str:
 
 def new_run(recipe: Recipe, root: Path, name: str, start: Start, *, overwrite: bool) -> RunFolder:
     """Make the run folder of a training that has begun; see `RunFolder.create`."""
+    from omma.commands.build import KEPT
+
     run = RunFolder.create(
         root,
         name,
@@ -110,6 +112,8 @@ def new_run(recipe: Recipe, root: Path, name: str, start: Start, *, overwrite: b
         overwrite=overwrite,
         continues=Path(start.resume_file) if start.resume_file else None,
     )
+    if recipe.system.pretrained:
+        recipe.system.load(recipe.system.pretrained).keep(recipe.config, run.path / KEPT)
     write_provenance(run)
     run.set_status("created", start=vars(start), recipe=recipe.name, launch=_launch_id())
     return run

@@ -94,6 +94,8 @@ class System:
         eval_settings: overrides that `omma eval` puts under the user's own.
         stage_key: setting that divides a training into stages: `--resume RUN` of another stage takes weights.
         pretrained_key: setting of the pretrained weights; "none" there starts from random ones.
+        pretrained: module for networks that are made of others by name: `keep(config, folder)` writes what a
+            run has to know of these, `recall(config, folder, bare)` gives the config that builds from that.
         memory_keys: overrides that lower memory, in order of effect, for the out-of-memory message.
         demo: what `omma demo` runs.
     """
@@ -119,6 +121,7 @@ class System:
     eval_settings: tuple[str, ...] = ()
     stage_key: str | None = None
     pretrained_key: str | None = None
+    pretrained: str | None = None
     memory_keys: tuple[str, ...] = ()
     demo: Demo | None = None
     package: str = ""

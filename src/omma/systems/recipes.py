@@ -41,12 +41,14 @@ class Recipe:
         system: its system.
         config: the validated config.
         sources: dotted key -> where its value came from.
+        kept: folder of a run with what its network is made of; see `System.pretrained`.
     """
 
     name: str
     system: System
     config: RunConfig
     sources: Mapping[str, str]
+    kept: Path | None = None
 
 
 def open_recipe(argument: str, overrides: Sequence[str] = (), *, runs_root: Path | None = None) -> Recipe:

@@ -20,6 +20,7 @@ SYSTEM = System(
     best=("loss", "min"),
     eval_settings=("system.generate.answers=true",),
     stage_key="system.stage",
+    pretrained="pretrained",
     memory_keys=(
         "train.precision=bf16-mixed",
         "train.activation_checkpointing=true",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from omma.config.base import (
     DataSection,
@@ -21,7 +22,33 @@ Stage = Literal["vision", "resampler", "finetune"]
 Part = Literal["vision", "resampler", "projector", "language"]
 
 
-class VisionSection(Section):
+class ModelSection(Section):
+    """A model of the hub, a local folder, or a random one.
+
+    A run keeps the model's settings; `pretrained.recall` says where, and its weights are in checkpoints.
+    """
+
+    _kept: Path | None = PrivateAttr(None)
+    _bare: bool = PrivateAttr(False)
+
+    @property
+    def kept(self) -> Path | None:
+        """Folder of a run with the settings, and the tokenizer, of the model of this name."""
+        return self._kept
+
+    @property
+    def bare(self) -> bool:
+        """Whether weights of a checkpoint follow, so that none have to be fetched."""
+        return self._bare
+
+    def with_own(self, *, kept: Path | None, bare: bool) -> Self:
+        """A copy that says so."""
+        copy = self.model_copy()
+        copy._kept, copy._bare = kept, bare
+        return copy
+
+
+class VisionSection(ModelSection):
     """The image tower: a model of the hub, a local folder, or a random one."""
 
     name: str = Field(
@@ -31,7 +58,7 @@ class VisionSection(Section):
     norm: bool = Field(False, description="a layer norm behind the tower, as some published weights have it")
 
 
-class LanguageSection(Section):
+class LanguageSection(ModelSection):
     """The language model: a model of the hub, a local folder, or a random one."""
 
     name: str = Field("Qwen/Qwen2.5-0.5B", description="hub name or folder; random builds one from `config`")

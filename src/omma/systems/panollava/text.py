@@ -175,6 +175,9 @@ def load_tokenizer(language: LanguageSection) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+    kept = language.kept
+    if kept is not None and (kept / "tokenizer_config.json").is_file():
+        return AutoTokenizer.from_pretrained(kept)
     name = language.tokenizer or (None if language.name == "random" else language.name)
     if name is None:
         return PreTrainedTokenizerFast(
