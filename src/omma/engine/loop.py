@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,6 +161,7 @@ class Training:
         self.state.resume(run, config, console.line)
         progress = self.state.progress
         self.judge.take_up(progress, run, console.line)
+        self.first_step = progress.step
         self.length = progress.length(config.train.length, len(train_data))
         num_steps = self.length.total - progress.step
         self.loader = train_loader(train_data, collate, config, progress.position, num_steps, fabric.device)
@@ -246,7 +247,8 @@ class Training:
         progress, num_micro = self.state.progress, self.config.train.accumulate
         info = StepInfo(progress.step, progress.position.epoch, progress.step / self.length.total)
         micro_terms, tokens = [], []
-        with self.state.buffers_kept_by_stop(num_micro):
+        compiles = progress.step == self.first_step and self._may_compile
+        with self.state.buffers_kept_by_stop(needed=compiles or num_micro > 1), self._left_at_once(compiles):
             for micro in range(num_micro):
                 self.stop.check()
                 with self.clock.waiting():
@@ -279,7 +281,7 @@ class Training:
         progress = self.state.progress
         self.activity.text = f"in the validation after step {progress.step}"
         progress.pending_validation = True
-        with self.state.evaluated_weights(), gathered(self.task):
+        with self.state.evaluated_weights(), gathered(self.task), self._left_at_once(self._may_compile):
             metrics = evaluator.run(self.task, self.console, check_stop=self._between_batches).metrics
         progress.pending_validation = False
         better = self.judge.judge(progress, metrics)
@@ -288,6 +290,14 @@ class Training:
         if better:
             self._save("best")
         self.clock.restart()
+
+    @property
+    def _may_compile(self) -> bool:
+        """Whether a pass may take minutes at first, in a process that nobody waits for."""
+        return self.config.train.compile and self.fabric.world_size == 1
+
+    def _left_at_once(self, on: bool) -> AbstractContextManager[None]:
+        return self.stop.at_once() if on else nullcontext()
 
     def _between_batches(self) -> None:
         self.recorder.heartbeat(self.state.progress.step)
@@ -348,7 +358,8 @@ def _set_up(
     prepare_task(task, train, fabric.device, say)
     if train.strategy == "fsdp" and fabric.world_size > 1:
         shard(task, config)
-    optimizer = build_optimizer(optim, task.param_groups(optim.lr, optim.weight_decay))
+    groups = task.param_groups(optim.lr, optim.weight_decay)
+    optimizer = build_optimizer(optim, groups, fused=train.precision != "16-mixed")
     module, wrapped = fabric.setup(_TrainStep(task), optimizer)
     ema = Ema(task, train.ema) if train.ema else None
     return module, wrapped, TrainState(task, optimizer, ema, fabric.strategy.precision, progress)
