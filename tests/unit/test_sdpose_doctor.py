@@ -324,6 +324,32 @@ def test_a_name_in_use(tmp_path: Path) -> None:
     assert not [one for one in check_plan(plan(tmp_path, resume="old")) if "in use" in one.title]
 
 
+def test_a_file_to_start_from_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    file.write_bytes(b"")
+    (found,) = wrong(check_plan(plan(tmp_path, init=str(file))))
+    assert (found.severity, found.title) == ("error", f"--init {file} is empty")
+    file.write_bytes(b"weights")
+    assert wrong(check_plan(plan(tmp_path, init=str(file)))) == []
+
+
+def test_a_run_of_another_system_is_no_start(tmp_path: Path) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "status.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "first" / "config.yaml").write_text("system: {name: other}\n", encoding="utf-8")
+    (found,) = wrong(check_plan(plan(tmp_path, init="first")))
+    assert found.title == "--init first is a run of other"
+
+
+def test_clipping_and_loading_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("omma.doctor.plan.cores", lambda: 4)
+    few, many = (check_plan(plan(tmp_path, f"train.workers={number}")) for number in (4, 5))
+    assert find(few, "gradients are clipped: optim.grad_clip=1").severity == "ok"
+    assert find(check_plan(plan(tmp_path, "optim.grad_clip=null")), "gradients are not clipped").fix
+    assert not [one for one in few if "processes load data" in one.title]
+    assert find(many, "more processes load data than there are cores").fix == "train.workers=4"
+
+
 def test_late_steps_are_moved_along(tmp_path: Path) -> None:
     found = find(check_plan(plan(tmp_path, "train.length=100 epochs")), "lie beyond")
     assert found.fix == 'move them along: schedule.at="[67 epochs, 87 epochs]"'

@@ -14,13 +14,14 @@ from omma.config.base import DataSection
 from omma.data.io import read_bytes
 from omma.errors import Finding, OmmaError
 
+_AGAIN = "copy the data again, or take such samples out of the lists that name them"
 _Item = TypeVar("_Item")
 _Split = TypeVar("_Split")
 
 
 def as_finding(error: OmmaError, evidence: str = "") -> Finding:
     """An error that a check ran into."""
-    return Finding("error", error.message, evidence, error.hint or "")
+    return Finding("error", error.message, evidence, error.hint or _AGAIN)
 
 
 def some(items: Sequence[_Item], number: int) -> list[_Item]:
@@ -63,8 +64,7 @@ def check_files(split: str, files: Collection[Path], what: str = "files", fix: s
     if not missing:
         return Finding("ok", f"{what} of {split}", f"{len(files)} are there")
     title = f"{len(missing)} of {len(files)} {what} of {split} are missing"
-    fix = fix or "copy them again, or take the samples out of the lists that name them"
-    return Finding("error", title, f"first: {missing[0]}", fix)
+    return Finding("error", title, f"first: {missing[0]}", fix or _AGAIN)
 
 
 def check_overlap(

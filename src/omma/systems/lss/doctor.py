@@ -57,7 +57,8 @@ def check(config: LSSConfig, out: Path | None) -> list[Finding]:
         if out is not None:
             findings.append(_sheet(samples, config, out))
     except DataError as error:
-        findings.append(as_finding(error))
+        known = any(finding.severity == "error" for finding in findings)
+        findings += [] if known else [as_finding(error)]
     return findings
 
 
@@ -109,7 +110,7 @@ def _labels(samples: BevSamples, config: LSSConfig) -> list[Finding]:
     chosen = some(range(len(samples)), NUM_LABELS)
     targets = [samples.labels.target(samples.frames[index]) for index in chosen]
     findings = check_labels(targets, list(config.system.targets))
-    if samples.labels.layout == "nuscenes":
+    if samples.labels.layout == "nuscenes" or findings[0].severity == "error":
         return findings
     known: list[tuple[np.ndarray, Boxes]] = []
     for index, target in zip(chosen, targets, strict=True):
