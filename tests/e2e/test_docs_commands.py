@@ -292,6 +292,13 @@ def test_every_system_has_its_page_and_every_flag_its_row():
         assert absent == [], system.name
 
 
+def test_every_recipe_is_on_the_page_of_its_system():
+    for page in sorted((ROOT / "src/omma/systems").glob("*/README.md")):
+        text, recipes = page.read_text(encoding="utf-8"), page.parent / "recipes"
+        names = [file.relative_to(recipes).with_suffix("").as_posix() for file in recipes.rglob("*.yaml")]
+        assert [name for name in names if f"`{name}`" not in text] == [], page.parent.name
+
+
 def test_every_command_and_world_format_is_listed():
     page = (ROOT / "docs/concepts.md").read_text(encoding="utf-8")
     listed = re.findall(r"`omma (\w+)`", page[page.index("## Commands") :])
