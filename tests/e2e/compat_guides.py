@@ -320,6 +320,30 @@ total_epochs = 300""": "--samples-per-gpu 64 --workers-per-gpu 2 optim.name=adam
     "samples_per_gpu=32  # 64\nworkers_per_gpu=1   # 2": "--samples-per-gpu 32 --workers-per-gpu 1",
     "workers_per_gpu=4   # 2": "--workers-per-gpu 4",
 }
+# the names of mmpose's configs
+POSE_NETWORK = """
+channel_cfg = dict(num_output_channels=17, dataset_joints=17, inference_channel=[
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16])
+model = dict(
+    type='TopDown',
+    pretrained=None,
+    backbone=dict(type='StemNet'),
+    keypoint_head=dict(
+        type='Head',
+        in_channels=256,
+        out_channels=channel_cfg['num_output_channels'],
+        tokenpose_cfg=dict(
+            feature_size=[32, 24], patch_size=[2, 2], dim=192, depth=6, heads=8, mlp_ratio=3,
+            heatmap_size=[32, 24], pos_embedding_type='sine-full', apply_init=True),
+        loss_keypoint=dict(type='JointsMSELoss', use_target_weight=True)),
+    train_cfg=dict(),
+    test_cfg=dict(flip_test=False, post_process='default', modulate_kernel=11))
+data_cfg = dict(
+    image_size=[96, 128],
+    heatmap_size=[24, 32],
+    num_joints=channel_cfg['dataset_joints'],
+    inference_channel=channel_cfg['inference_channel'])
+"""
 
 PANO_STAGES = [
     """

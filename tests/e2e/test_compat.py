@@ -20,7 +20,7 @@ from tests.unit import coco_files
 
 from omma.commands.flags import read_words
 from omma.core.coco_eval import NUMBERS
-from omma.errors import UsageError
+from omma.errors import ConfigError, UsageError
 from omma.runs.metrics import read_metrics
 from omma.systems import get
 from omma.systems.recipes import open_recipe
@@ -88,6 +88,7 @@ def test_help_and_a_misspelt_flag(system, script, tmp_path, monkeypatch, capsys)
         ("simbev", "train_simbev.py", "", "--dataroot is missing"),
         ("simbev", "train_simbev.py", "--dataroot d optim.lrr=1", "did you mean optim.lr"),
         ("simbev", "train_simbev.py", "--dataroot d extra", "takes no such word"),
+        ("simbev", "train_simbev.py", "--dataroot d --resume configs/model_010000.pt", "configs has none"),
         ("diffbev", "tools/train.py", "", "CONFIG missing"),
         ("diffbev", "tools/train.py", "nothing.py", "no such config file"),
         ("diffbev", "tools/vis_nuscenes_bev.py", "configs/baseline/lss_swin_nuscenes.py no.pth", "no such"),
@@ -188,7 +189,7 @@ def rooms(tmp_path_factory) -> Path:
     return out
 
 
-def test_depth_training_of_the_guide(rooms, tmp_path, monkeypatch):
+def test_depth_training_of_the_guide(rooms, tmp_path, monkeypatch, capsys):
     """R1, R19, R20, R25."""
     shell = new_shell("g2_monodepth", tmp_path, monkeypatch, "실험 one")
     changes = {"/path/to/nyu_v2": rooms.as_posix(), "(480, 640)": "(32, 48)", "layers = 7": "layers = 4"}
@@ -197,6 +198,7 @@ def test_depth_training_of_the_guide(rooms, tmp_path, monkeypatch):
     change(shell.folder / "config.py", *changes.items())
     few = ["data.val_image_size=[32, 48]", "validate.batch_size=2", "train.device=cpu"]
     assert shell.python("train.py", *few, "log.tensorboard=false") == 0
+    assert "Config.port 12355: not needed" in capsys.readouterr().out
     run = shell.folder / "checkpoints"
     state = torch.load(run / "checkpoint_epoch004.pth", weights_only=True)
     keys = {"epoch", "model_state_dict", "optimizer_state_dict", "scheduler_state_dict", "config"}
@@ -224,8 +226,12 @@ def test_a_misspelt_setting_of_the_config_is_found(tmp_path, monkeypatch, capsys
     change(shell.folder / "config.py", ("lr_gamma = 0.5", "lr_gama = 0.5"))
     assert shell.python("train.py") == 2
     assert "Config.lr_gama: no such setting; did you mean lr_gamma" in capsys.readouterr().err
+    train = f"{guides.DEPTH_NAMES}\nTrainer(0, 1, Config()).train()"
     with pytest.raises(UsageError, match="lr_gama"):
-        shell.execute(f"{guides.DEPTH_NAMES}\nTrainer(0, 1, Config()).train()", {})
+        shell.execute(train, {})
+    monkeypatch.setattr("omma.compat.run_words", lambda *args: 5)
+    with pytest.raises(SystemExit, match="5"):
+        shell.execute(train, {})
 
 
 # --- sdpose ---
@@ -247,6 +253,9 @@ def test_pose_training_resume_and_evaluation(tmp_path, monkeypatch, capsys):
     shell.block(guides.POSE_TRAIN, {}, POSE_TINY)
     run = shell.folder / "work_dirs" / "sdpose_s_v1_stemnet_coco_256x192"
     assert [path.name for path in (shell.folder / "work_dirs").iterdir()] == [run.name]
+    (log,) = run.glob("*.log")
+    assert re.fullmatch(r"\d{8}_\d{6}\.log", log.name)
+    assert f"training complete: {Path('work_dirs', run.name)}" in log.read_text(encoding="utf-8")
     files = {file.name for file in run.glob("*.pth")}
     best = next(name for name in files if name.startswith("best_AP_epoch_"))
     assert files == {"epoch_1.pth", "epoch_2.pth", "latest.pth", best}
@@ -295,6 +304,43 @@ def test_settings_of_the_guide(written, tmp_path):
     assert " ".join(words) == guides.POSE_SETTINGS[written]
     overrides = read_words(words, get("sdpose")).overrides
     open_recipe(recipe, overrides)
+
+
+def test_the_network_of_an_original_config_is_read(tmp_path, capsys):
+    """A config of one's own clone, which describes the network itself."""
+    file = tmp_path / "own.py"
+    file.write_text(guides.POSE_NETWORK, encoding="utf-8")
+    recipe, words = read_config(file)
+    assert (
+        "own.py: not read, the recipe's hold: model.keypoint_head.type, model.test_cfg.modulate_kernel"
+        in (capsys.readouterr().out)
+    )
+    config = open_recipe(recipe, read_words(words, get("sdpose")).overrides).config.as_dict()
+    network = config["system"]
+    assert (network["backbone"]["name"], network["patch"], network["depth"]) == ("stemnet", [2, 2], 6)
+    assert config["data"]["image_size"] == [128, 96]
+    assert config["evaluation"] | {"flip": False, "decode": "default"} == config["evaluation"]
+
+
+@pytest.mark.parametrize(
+    ("written", "instead", "said"),
+    [
+        ("out_channels=channel_cfg['num_output_channels']", "out_channels=14", "only 17 can be"),
+        ("in_channels=256", "in_channels=32", "stemnet gives 256"),
+        ("feature_size=[32, 24]", "feature_size=[64, 48]", "32 x 24 cells"),
+        ("type='StemNet'", "type='ViT'", "model.backbone.type ViT: not known here"),
+        ("type='StemNet'", "type='HRNet_3stage'", "hrnet_w32 gives 32"),
+        ("channel_cfg =", "recipe = 'sdpose/b'\nchannel_cfg =", "recipe = 'sdpose/b' has hrnet_w32"),
+        ("depth=6", "depth=int(6)", "depth = int(6) is not read"),
+        ("patch_size=[2, 2]", "patch_size=2", "patch_size = 2 is not understood"),
+    ],
+)
+def test_a_network_that_contradicts_itself_is_refused(written, instead, said, tmp_path):
+    assert written in guides.POSE_NETWORK
+    file = tmp_path / "own.py"
+    file.write_text(guides.POSE_NETWORK.replace(written, instead), encoding="utf-8")
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        read_config(file)
 
 
 # --- as a person runs them ---

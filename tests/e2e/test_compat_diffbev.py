@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -55,6 +56,8 @@ def test_the_runbook(nuscenes, tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "gt_depth [1, 1, 64, 96]" in said
     assert float(re.search(r"gt_depth_mask valid_ratio (0\.\d{6})", said)[1]) > 0
+    checked = ["tools/debug/check_depth_gt.py", "--config", "configs/diffbev/diffbev_lss_swin_nuscenes.py"]
+    assert shell.python(*checked, f"data.root={tmp_path}/none", *NUSCENES_TINY, NARROW) == 1  # R15
     short = [*NUSCENES_TINY, "train.length=2", "log.every=1"]
     for text in guides.RUNBOOK_BASELINE:
         shell.block(text, places, short)
@@ -111,5 +114,11 @@ def test_a_checkpoint_of_no_run_is_drawn_too(nuscenes, tmp_path, monkeypatch):
     shutil.copyfile(shell.folder / "work_dirs" / "lss_swin_nuscenes" / "latest.pth", elsewhere)
     settings = [word for word in words if word.startswith(("data.", "system."))]
     words = [config, elsewhere.name, "--indices", 1, "--work-dir", "out", "--device", "cpu", *settings]
+    look = ["--threshold", 0.01, "--fig-size", 9, 3]  # R21
     assert shell.python("tools/vis_nuscenes_bev.py", *words) == 0
-    assert (shell.folder / "out" / "vis" / "sample_0001.png").is_file()
+    picture = shell.folder / "out" / "vis" / "sample_0001.png"
+    before = np.asarray(Image.open(picture))
+    assert shell.python("tools/vis_nuscenes_bev.py", *words, *look) == 0
+    assert Image.open(picture).size[0] == 900 < before.shape[1]
+    assert Image.open(picture).size[1] <= 300
+    assert shell.python("tools/vis_nuscenes_bev.py", *words, "--threshold", 1) == 2

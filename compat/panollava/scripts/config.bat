@@ -3,6 +3,18 @@ rem Settings of all scripts. A variable that is set outside goes first:
 rem   set "LM_MODEL=Qwen/Qwen2.5-1.5B"
 rem   scripts\stage2_resampler_train.bat
 
+rem quotes that came with a path, as in set DATA_DIR="C:\my data", are taken off: each gets its own below
+if defined DATA_DIR set "DATA_DIR=%DATA_DIR:"=%"
+if defined CSV_TRAIN set "CSV_TRAIN=%CSV_TRAIN:"=%"
+if defined CSV_VAL set "CSV_VAL=%CSV_VAL:"=%"
+if defined CSV_TEST set "CSV_TEST=%CSV_TEST:"=%"
+if defined RUNS_DIR set "RUNS_DIR=%RUNS_DIR:"=%"
+if defined LOG_DIR set "LOG_DIR=%LOG_DIR:"=%"
+if defined EVAL_DIR set "EVAL_DIR=%EVAL_DIR:"=%"
+if defined VISION_MODEL set "VISION_MODEL=%VISION_MODEL:"=%"
+if defined LM_MODEL set "LM_MODEL=%LM_MODEL:"=%"
+if defined PYTHON set "PYTHON=%PYTHON:"=%"
+
 rem models: names of the hub, or folders
 if not defined VISION_MODEL set "VISION_MODEL=google/siglip-base-patch16-224"
 if not defined LM_MODEL set "LM_MODEL=Qwen/Qwen2.5-0.5B"
@@ -62,7 +74,12 @@ rem W&B: its key is taken from the environment; WANDB_MODE=disabled goes without
 if not defined WANDB_PROJECT set "WANDB_PROJECT=panollava-training"
 
 rem a backslash at a quote's end would take the quote with it
-if "%DATA_DIR:~-1%"=="\" set "DATA_DIR=%DATA_DIR:~0,-1%"
+if "%DATA_DIR:~-1%"=="\" set "DATA_DIR=%DATA_DIR%."
+if "%RUNS_DIR:~-1%"=="\" set "RUNS_DIR=%RUNS_DIR%."
+if "%LOG_DIR:~-1%"=="\" set "LOG_DIR=%LOG_DIR%."
+if "%EVAL_DIR:~-1%"=="\" set "EVAL_DIR=%EVAL_DIR%."
+if "%VISION_MODEL:~-1%"=="\" set "VISION_MODEL=%VISION_MODEL%."
+if "%LM_MODEL:~-1%"=="\" set "LM_MODEL=%LM_MODEL%."
 
 rem the options that these become; DRY_RUN=1 prints what they come to, and does nothing
 if not defined DRY_RUN set "DRY_RUN=0"

@@ -1,6 +1,6 @@
 @echo off
 rem Both stages side by side, and which is better: scripts\eval_compare.bat [CSV] [options of eval_comprehensive.py]
-setlocal
+setlocal EnableExtensions DisableDelayedExpansion
 call "%~dp0config.bat"
 
 "%PYTHON%" "%~dp0..\eval_comprehensive.py" --stage both %EVAL_ARGS% %*

@@ -1,6 +1,6 @@
 @echo off
 rem Answers and metrics of the finetune stage's best checkpoint: scripts\eval_finetune.bat [CSV] [options of eval_comprehensive.py]
-setlocal
+setlocal EnableExtensions DisableDelayedExpansion
 call "%~dp0config.bat"
 
 "%PYTHON%" "%~dp0..\eval_comprehensive.py" --stage finetune %EVAL_ARGS% %*

@@ -1,6 +1,6 @@
 @echo off
 rem Answers and metrics of the resampler stage's best checkpoint: scripts\eval_resampler.bat [CSV] [options of eval_comprehensive.py]
-setlocal
+setlocal EnableExtensions DisableDelayedExpansion
 call "%~dp0config.bat"
 
 "%PYTHON%" "%~dp0..\eval_comprehensive.py" --stage resampler %EVAL_ARGS% %*

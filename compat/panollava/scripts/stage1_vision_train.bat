@@ -1,6 +1,6 @@
 @echo off
 rem Stage 1, the image tower: scripts\stage1_vision_train.bat [options of train.py]
-setlocal
+setlocal EnableExtensions DisableDelayedExpansion
 call "%~dp0config.bat"
 
 "%PYTHON%" "%~dp0..\train.py" --stage vision %TRAIN_ARGS% %*

@@ -1,6 +1,6 @@
 @echo off
 rem Stage 2, the resampler, from the best weights of stage 1: scripts\stage2_resampler_train.bat [options of train.py]
-setlocal
+setlocal EnableExtensions DisableDelayedExpansion
 call "%~dp0config.bat"
 
 "%PYTHON%" "%~dp0..\train.py" --stage resampler %TRAIN_ARGS% %*

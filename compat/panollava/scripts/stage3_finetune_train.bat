@@ -1,6 +1,6 @@
 @echo off
 rem Stage 3, finetuning, from the best weights of stage 2: scripts\stage3_finetune_train.bat [options of train.py]
-setlocal
+setlocal EnableExtensions DisableDelayedExpansion
 call "%~dp0config.bat"
 
 "%PYTHON%" "%~dp0..\train.py" --stage finetune %TRAIN_ARGS% %*

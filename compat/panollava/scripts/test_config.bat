@@ -1,6 +1,6 @@
 @echo off
 rem Are the settings what you meant? Makes the folders, prints every value: scripts\test_config.bat
-setlocal
+setlocal EnableExtensions DisableDelayedExpansion
 call "%~dp0config.bat"
 
 for /f %%t in ('powershell -NoProfile -Command "Get-Date -Format yyyyMMdd_HHmmss"') do echo time  %%t

@@ -1,6 +1,6 @@
 @echo off
 rem The three stages in a row; the first failure ends it: scripts\train_all_stages.bat [options of train.py]
-setlocal
+setlocal EnableExtensions DisableDelayedExpansion
 call "%~dp0config.bat"
 
 "%PYTHON%" "%~dp0..\train.py" --stage all %TRAIN_ARGS% %*

@@ -1,6 +1,6 @@
 @echo off
 rem A training with options of your own: --stage, --epochs, --batch-size, --lr, --resume ...: scripts\train_custom.bat [options of train.py]
-setlocal
+setlocal EnableExtensions DisableDelayedExpansion
 call "%~dp0config.bat"
 
 "%PYTHON%" "%~dp0..\train.py" %TRAIN_ARGS% %*

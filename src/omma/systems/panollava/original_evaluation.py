@@ -15,6 +15,7 @@ from omma.systems.originals import Command, Flag, Program, Typed, opened
 from omma.systems.panollava.aliases import ALIASES
 from omma.systems.panollava.original_places import PLACES, now, run_folder, run_reference, stage_name
 
+DATA_IS_USAGE = {3: 2}  # wrong data ends the original's commands as a wrong option does
 _BOTH = "both"
 _COMPARED = ("resampler", "finetune")
 _DECODING = ("--max-new-tokens", "--temperature", "--top-p", "--top-k", "--repetition-penalty")
@@ -185,4 +186,5 @@ EVALUATION = Program(
         "--dry-run": Flag("print what would be evaluated", 0),
     },
     optional=("CSV",),
+    exits=DATA_IS_USAGE,
 )

@@ -10,7 +10,7 @@ from omma.config.yaml import read_yaml
 from omma.errors import UsageError
 from omma.systems.originals import Command, Flag, Program, Typed, training_flags
 from omma.systems.panollava.aliases import ALIASES
-from omma.systems.panollava.original_evaluation import EVALUATION
+from omma.systems.panollava.original_evaluation import DATA_IS_USAGE, EVALUATION
 from omma.systems.panollava.original_places import (
     PLACES,
     STAGES,
@@ -187,6 +187,7 @@ PROGRAMS = {
         _training_flags(),
         short=_LETTERS,
         log=lambda typed: None if "--dry-run" in typed.flags else _log_file(typed),
+        exits=DATA_IS_USAGE,
     ),
     "eval_comprehensive.py": EVALUATION,
 }

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from omma.errors import UsageError
-from omma.systems.originals import Command, Flag, Program, Typed, opened, training_flags
+from omma.systems.originals import Command, Flag, Program, Typed, opened, training_flags, with_its_checkpoints
 from omma.systems.sdpose.aliases import ALIASES
 from omma.systems.sdpose.original_config import data_words, read_config, work_dir
 
 _RESULTS = ("result_keypoints.json", "metrics.json")
+_NAMES, _PLACES = ("--exp-name", "--exp_name"), ("--work-dir", "--work_dir")
 _NOTHING = ("--fuse-conv-bn", "--gpu-collect")  # what they ask for is so in any case, or has no use
 
 
 def _train(typed: Typed) -> Iterator[Command]:
-    config = Path(typed.words[0])
-    recipe, words = read_config(config)
-    name = typed.value("--exp-name", typed.value("--exp_name"))
-    folder = work_dir(config, {"exp_name": name} if name else None)
-    yield ["train", recipe, "--work-dir", str(folder), *words, *typed.given("--exp-name", "--exp_name")]
+    recipe, words = read_config(Path(typed.words[0]))
+    given = typed.given(*_NAMES, *_PLACES)
+    yield with_its_checkpoints(["train", recipe, "--work-dir", str(_folder(typed)), *words, *given])
+
+
+def _folder(typed: Typed) -> Path:
+    """The run's: as typed, else as the config says."""
+    place = next((typed.value(flag) for flag in _PLACES if flag in typed.flags), None)
+    name = next((typed.value(flag) for flag in _NAMES if flag in typed.flags), None)
+    return Path(place) if place else work_dir(Path(typed.words[0]), {"exp_name": name} if name else None)
+
+
+def _log_file(typed: Typed) -> Path:
+    return _folder(typed) / time.strftime("%Y%m%d_%H%M%S.log")
 
 
 def _test(typed: Typed) -> Iterator[Command]:
@@ -49,6 +60,7 @@ PROGRAMS = {
         _train,
         training_flags(ALIASES),
         words=("CONFIG",),
+        log=_log_file,
     ),
     "test.py": Program(
         "Evaluate a checkpoint: AP and AR; result_keypoints.json and metrics.json are written beside it.",
