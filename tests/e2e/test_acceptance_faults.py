@@ -191,6 +191,7 @@ def test_sigterm_inside_the_first_compile_saves_and_goes_on(tmp_path, monkeypatc
     assert compiled
     run = RunFolder(tmp_path / "run")
     assert run.status()["state"] == "preempted"
+    assert find_last(run).name == "step_000000"  # the step that was compiled for is not waited for
     assert is_complete(find_last(run))
     torch.compiler.reset()
     toy_fit(tmp_path / "run", config)

@@ -128,9 +128,9 @@ class TrainState:
         return self.ema.swapped_in() if self.ema else nullcontext()
 
     @contextmanager
-    def buffers_kept_by_stop(self, num_micro: int) -> Iterator[None]:
-        """Put batch norm statistics back if the block, a step of several micro-steps, is left half-way."""
-        kept = [buffer.clone() for buffer in self.task.buffers()] if num_micro > 1 else []
+    def buffers_kept_by_stop(self, *, needed: bool) -> Iterator[None]:
+        """Put batch norm statistics back if the block, a step that can be left half-way, is left so."""
+        kept = [buffer.clone() for buffer in self.task.buffers()] if needed else []
         try:
             yield
         except StopRequested:
