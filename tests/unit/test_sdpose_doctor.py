@@ -334,9 +334,10 @@ def test_a_file_to_start_from_is_read(tmp_path: Path) -> None:
 
 
 def test_a_run_of_another_system_is_no_start(tmp_path: Path) -> None:
-    (tmp_path / "first").mkdir()
-    (tmp_path / "first" / "status.json").write_text("{}", encoding="utf-8")
-    (tmp_path / "first" / "config.yaml").write_text("system: {name: other}\n", encoding="utf-8")
+    run = tmp_path / "runs" / "first"
+    run.mkdir(parents=True)
+    (run / "status.json").write_text("{}", encoding="utf-8")
+    (run / "config.yaml").write_text("system: {name: other}\n", encoding="utf-8")
     (found,) = wrong(check_plan(plan(tmp_path, init="first")))
     assert found.title == "--init first is a run of other"
 

@@ -106,7 +106,7 @@ def _found(option: str, given: str, name: str, plan: Plan, which: str) -> Findin
         run = RunFolder.open(name, plan.root)
         system = run.config()["system"]["name"]
         if system != plan.config.system.name:
-            fix = f"a run of {plan.config.system.name}: `omma runs` lists them"
+            fix = f"take a run of {plan.config.system.name}; `omma runs` lists them"
             return Finding("error", f"{option} {given} is a run of {system}", f"{run.path}", fix)
         last = find_last(run)
         place = last if which == "last" and last is not None else find_checkpoint(run, which)
