@@ -128,9 +128,8 @@ def _length(plan: Plan) -> Iterator[Finding]:
     total = train.length.steps(epoch)
     evidence = f"{total} steps of {batch} samples, {epoch} steps an epoch, {plan.num_samples} samples"
     if not total:
-        yield Finding(
-            "error", f"train.length={train.length}: nothing is trained", evidence, "set train.length"
-        )
+        fix = "train.length='100 epochs', or a number of steps"
+        yield Finding("error", f"train.length={train.length}: nothing is trained", evidence, fix)
         return
     yield Finding("ok", f"training of {train.length}", evidence)
 
@@ -138,6 +137,8 @@ def _length(plan: Plan) -> Iterator[Finding]:
 def _schedule(plan: Plan) -> Iterator[Finding]:
     """Steps of the learning rate that would never come, and a warm-up without an end."""
     schedule, length = plan.config.schedule, plan.config.train.length
+    if not length.count:
+        return
     if isinstance(schedule, StepSchedule):
         times = schedule.at if schedule.at is not None else [schedule.every]
         late = [time for time in times if (share := _share(plan, time)) is not None and share >= 1]
