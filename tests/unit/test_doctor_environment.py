@@ -1,5 +1,6 @@
 """Checks of the machine: packages that import, that do not, and that end the interpreter."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,23 @@ def test_a_folder_that_is_not_there_yet_is_checked_by_its_parent(tmp_path: Path)
     (finding,) = environment._disk(tmp_path / "runs" / "later")
     assert finding.severity in {"ok", "warning"}
     assert str(tmp_path) in finding.title
+
+
+def test_a_gpu_that_others_use_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = f"Card A|{20 * 2**30}|{24 * 2**30}\nCard B|{3 * 2**30}|{24 * 2**30}\n"
+    done = subprocess.CompletedProcess([], 0, said, "")
+    monkeypatch.setattr(environment.subprocess, "run", lambda *words, **options: done)
+    free, used = environment._device()
+    assert (free.severity, free.title, free.evidence) == ("ok", "GPU 0, Card A", "20 of 24 GiB free")
+    assert (used.severity, used.title) == ("warning", "GPU 1, Card B, is in use")
+    assert "nvidia-smi" in used.fix
+
+
+def test_little_shared_memory_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(environment, "Path", lambda name: tmp_path)
+    usage = environment.shutil.disk_usage(tmp_path)
+    for size, number in ((64 * 2**20, 1), (8 * 2**30, 0)):
+        monkeypatch.setattr(
+            environment.shutil, "disk_usage", lambda place, size=size: usage._replace(total=size)
+        )
+        assert [one.severity for one in environment._shared_memory()] == ["warning"] * number
