@@ -67,7 +67,8 @@ def run_doctor(
         print("--out DIR also draws what the network is fed")  # noqa: T201
     errors = _errors(findings)
     if errors:
-        raise DataError("; ".join(finding.title for finding in errors))
+        more = f" and {len(errors) - 1} more" if errors[1:] else ""
+        raise DataError(f"{errors[0].title}{more}")
     return findings
 
 
