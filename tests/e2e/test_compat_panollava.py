@@ -68,7 +68,7 @@ def test_all_files_of_the_guide_are_there():
         assert os.name == "nt" or os.access(SCRIPTS / f"{name}.sh", os.X_OK), name
         assert subprocess.run(["bash", "-n", str(SCRIPTS / f"{name}.sh")], check=False).returncode == 0
         assert "\r" not in text_of(f"{name}.sh")
-    assert "*.bat -text" in (COMPAT.parent / ".gitattributes").readtext_of(encoding="utf-8").splitlines()
+    assert "*.bat -text" in (COMPAT.parent / ".gitattributes").read_text(encoding="utf-8").splitlines()
 
 
 # --- settings ---
@@ -116,7 +116,7 @@ def test_stage_scripts_say_their_stage(script, stage, tmp_path, monkeypatch):
     """R2 to R5: a script adds its stage to the config's options, and what was typed behind it."""
     shell = new_shell("panollava", tmp_path, monkeypatch)
     assert shell.bash(f"./scripts/{script}.sh --seed 'a b'").returncode == 0
-    words = shell.recorded.readtext_of(encoding="utf-8").splitlines()
+    words = shell.recorded.read_text(encoding="utf-8").splitlines()
     assert Path(words[0]).resolve() == (shell.folder / "train.py").resolve()
     assert words[1:3] == ["--stage", stage]
     assert words[-2:] == ["--seed", "a b"]
@@ -209,7 +209,7 @@ def test_stages_one_after_the_other_and_their_evaluation(small, capsys):
         f"stage{number}_{stage}_TIME.log" for number, stage in enumerate(STAGES, 1)
     ]
     for log, stage in zip(logs, STAGES, strict=True):
-        assert log.readtext_of(encoding="utf-8") == said[stage] != ""
+        assert log.read_text(encoding="utf-8") == said[stage] != ""
     assert "weights from runs/vlm_vision".replace("/", os.sep) in said["resampler"]
     assert "weights from runs/vlm_resampler".replace("/", os.sep) in said["finetune"]
     small.block(guides.PANO_EVALUATION, {})
@@ -223,14 +223,14 @@ def _check_evaluation(folder: Path, said: str) -> None:
     kinds = [f"{stage}_{what}_TIME.json" for stage in STAGES[1:] for what in ("evaluation", "metrics")]
     wanted = {f"{name}l" if "evaluation" in name else name for name in kinds} | {"comparison_TIME"}
     assert set(files) == wanted
-    metrics = json.loads(next(folder.glob("finetune_metrics_*")).readtext_of(encoding="utf-8"))
+    metrics = json.loads(next(folder.glob("finetune_metrics_*")).read_text(encoding="utf-8"))
     told = "bleu1 bleu2 bleu3 bleu4 rouge1 rouge2 rougeL meteor cider avg_ref_length avg_pred_length"
     assert {*told.split(), "length_ratio", "empty_predictions", "rouge_l"} <= metrics.keys()
     assert (metrics["stage"], metrics["checkpoint"], metrics["split"]) == ("finetune", "best", "test")
-    lines = next(folder.glob("resampler_evaluation_*")).readtext_of(encoding="utf-8").splitlines()
+    lines = next(folder.glob("resampler_evaluation_*")).read_text(encoding="utf-8").splitlines()
     assert len(lines) == 3
     assert {"prediction", "references", "stage", "sample_index", "image_path"} <= json.loads(lines[0]).keys()
-    table = next(folder.glob("comparison_*/comparison.txt")).readtext_of(encoding="utf-8")
+    table = next(folder.glob("comparison_*/comparison.txt")).read_text(encoding="utf-8")
     assert said.endswith(table)
     assert re.match(r"metric +resampler +finetune +difference +better\n", table)
     assert re.search(
@@ -269,9 +269,9 @@ def _score_a_file_of_the_original(small: Shell, capsys: pytest.CaptureFixture[st
     losses = []
     for folder in ("ours", "own"):
         (file,) = (small.folder / folder).glob("finetune_metrics_*.json")
-        losses.append(json.loads(file.readtext_of(encoding="utf-8"))["loss"])
+        losses.append(json.loads(file.read_text(encoding="utf-8"))["loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-    (small.folder / "no.ckpt").writetext_of("nothing", encoding="utf-8")
+    (small.folder / "no.ckpt").write_text("nothing", encoding="utf-8")
     capsys.readouterr()
     assert small.python(*evaluate, "--ckpt", "no.ckpt", *settings) == 2
     assert capsys.readouterr().err.startswith("error: no.ckpt: ")
@@ -284,7 +284,7 @@ def test_without_the_stage_before_its_missing_path_is_named(small, capsys):
         error = capsys.readouterr().err
         assert str(Path("runs", f"vlm_{before}", "checkpoints", "best")) in error
         (log,) = (small.folder / "logs").glob(f"stage*_{stage}_*.log")
-        assert log.readtext_of(encoding="utf-8") == error
+        assert log.read_text(encoding="utf-8") == error
     assert small.python("train.py", "--stage", "finetune", "--resume", "runs/no/checkpoints/best.ckpt") == 2
     assert "runs/no/checkpoints/best.ckpt: no such checkpoint" in capsys.readouterr().err
     assert small.python("eval_comprehensive.py", "--csv", "data/quic360/test.csv") == 2
@@ -315,7 +315,7 @@ def test_all_stages_by_bash_alone(small, tmp_path):
         if name == "train_all_stages":
             (log,) = (here / "logs").iterdir()
             assert re.fullmatch(rf"full_pipeline_{TIME}\.log", log.name)
-            assert log.readtext_of(encoding="utf-8") == done.stdout
+            assert log.read_text(encoding="utf-8") == done.stdout
     _check_runs(here)
     assert all((here / "runs" / f"vlm_{stage}" / "report.html").is_file() for stage in STAGES)
     assert len(list((here / "eval_results").glob("finetune_metrics_*.json"))) == 2
