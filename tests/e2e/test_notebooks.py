@@ -37,7 +37,7 @@ def _parameters(system: str) -> str:
     ]
     settings = {key: parse_yaml(text, key) for key, text in words}
     settings |= {"train.length": 2, "log.every": 1}
-    return f"WORLD = {world}\nSETTINGS = {settings}\nSTEPS = 3\nPEOPLE = 2\n"
+    return f"WORLD = {world}\nSETTINGS = {settings}\nSTEPS = 3\nFRAMES = PEOPLE = 2\n"
 
 
 @ONE_QUICKLY
