@@ -73,7 +73,9 @@ def check_units(depths_m: Sequence[Depth], max_depth_m: float) -> Finding:
     mistake = name_factor(known, max_depth_m)
     if high > max_depth_m:
         title = f"{100 * above:.0f} % of depths exceed max_depth"
-        return Finding("error", title, evidence, mistake or "raise data.max_depth; such depths do not count")
+        larger = "raise data.max_depth; such depths do not count"
+        fix = f"{mistake}; or, if these are metres, {larger}" if mistake else larger
+        return Finding("error", title, evidence, fix)
     if high < _CERTAINLY_SMALL * max_depth_m:
         title = f"depths reach only {high:.3g} m"
         return Finding("error", title, evidence, mistake or "lower data.max_depth, or mend the units")
