@@ -64,3 +64,11 @@ def test_a_resume_that_cannot_start_leaves_the_config_as_it_was(run, tmp_path, c
     assert _run(["resume", str(copy), *words], debug=False) == 2
     assert "no_such_metric" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in copy.iterdir() if path.is_file()} == before
+
+
+def test_a_sweep_goes_on_behind_a_point_that_cannot_start(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("omma.commands.train._finish", lambda *args: None)
+    words = [f"data.root={world}", *TINY, "--smoke", "1", "--name", "s", "--runs-dir", str(tmp_path)]
+    assert _run(["sweep", "lss/demo", "system.pretrained=none,absent.pth", *words], debug=False) == 0
+    rows = (tmp_path / "s.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert [row.split(",")[2] for row in rows] == ["finished", "not started"]

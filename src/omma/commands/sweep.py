@@ -59,15 +59,20 @@ def sweep(
     rows = []
     for number, point in enumerate(grid, 1):
         print(f"run {number} of {len(grid)}: {' '.join(point)}")  # noqa: T201
-        run = _train_point(recipe, point, root, f"{sweep_name}-{number}", smoke)
+        run = _train_point(recipe, point, root, f"{sweep_name}-{number}", smoke, first=number == 1)
         rows.append(_row(run, point, axes))
         write_text_atomic(root / f"{sweep_name}.csv", csv_text(rows))
     print(text_table(rows))  # noqa: T201
     return root / f"{sweep_name}.csv"
 
 
-def _train_point(recipe: str, point: Sequence[str], root: Path, name: str, smoke: int | None) -> RunFolder:
-    """The run of one grid point: kept if it has finished, resumed if it was stopped, else trained."""
+def _train_point(
+    recipe: str, point: Sequence[str], root: Path, name: str, smoke: int | None, *, first: bool
+) -> RunFolder:
+    """The run of one grid point: kept if it has finished, resumed if it was stopped, else trained.
+
+    The first one has to start; what keeps it from that, such as missing data, would stop the others too.
+    """
     run = RunFolder(root / name)
     if run.is_run():
         return run if run.status()["state"] == "finished" else resume(name, runs_dir=str(root))
@@ -76,14 +81,14 @@ def _train_point(recipe: str, point: Sequence[str], root: Path, name: str, smoke
     except Preempted:
         raise
     except OmmaError as error:
-        if not run.is_run():
+        if first and not run.is_run():
             raise
         print(f"{name} failed: {error.message}")  # noqa: T201
         return run
 
 
 def _row(run: RunFolder, point: Sequence[str], axes: Sequence[str]) -> dict[str, Any]:
-    status = run.status()
+    status = run.status() if run.is_run() else {"state": "not started"}
     best = status.get("best") or {}
     row: dict[str, Any] = {"run": run.name} | _on_axes(point, axes)
     return row | {
