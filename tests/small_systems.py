@@ -6,16 +6,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 from tests.e2e.conftest import TINY as LSS
 from tests.e2e.diffbev_runs import NARROW
 from tests.e2e.diffbev_runs import TINY as DIFFBEV
 from tests.unit.pano_toy import LANGUAGE, TOWER
 
-from omma.cli import _run
 from omma.commands.world import make_world
-from omma.report import run as report
-from omma.runs.folder import RunFolder
 from omma.systems import System, systems
 
 COMMON = ("train.workers=0", "train.batch_size=2", "train.device=cpu", "log.tensorboard=false")
@@ -105,19 +101,3 @@ def every() -> list[System]:
     missing = [name for name in systems() if name not in SMALL]
     assert not missing, f"tests/small_systems.py: how small is {', '.join(missing)}?"
     return list(systems().values())
-
-
-def omma(*words: object, debug: bool = True) -> int:
-    """Run a command line in this process."""
-    return _run([str(word) for word in words], debug=debug)
-
-
-def few_plots(patch: pytest.MonkeyPatch) -> None:
-    """Reports show four columns: drawing all of them would take most of a small run's time."""
-    original = report.run_facts
-
-    def run_facts(run: RunFolder) -> dict:
-        facts = original(run)
-        return {**facts, "curves": dict(list(facts["curves"].items())[:4])}
-
-    patch.setattr(report, "run_facts", run_facts)

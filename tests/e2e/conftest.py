@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import pytest
-
-from omma.cli import _run
+from tests.commands import omma
 
 TINY = [
     "train.workers=0", "train.batch_size=2", "data.image_size=[32, 64]", "data.source_size=[32, 64]",
@@ -18,7 +17,7 @@ def world(tmp_path_factory) -> Path:
     """Six training and two validation frames in the simbev-seed layout."""
     out = tmp_path_factory.mktemp("data") / "world"
     words = ["--scenes", "3", "--val-scenes", "1", "--frames", "2", "--image-size", "32x64", "--workers", "1"]
-    assert _run(["world", "simbev-seed", "--out", str(out), *words], debug=True) == 0
+    assert omma("world", "simbev-seed", "--out", out, *words) == 0
     return out
 
 
@@ -26,6 +25,14 @@ def world(tmp_path_factory) -> Path:
 def run(world, tmp_path_factory) -> Path:
     """A finished run of four steps on the small world."""
     root = tmp_path_factory.mktemp("실행 runs")
-    words = ["--name", "first", "--smoke", "4", "--runs-dir", str(root), f"data.root={world}", *TINY]
-    assert _run(["train", "lss/demo", *words], debug=True) == 0
+    words = ["--name", "first", "--smoke", "4", "--runs-dir", root, f"data.root={world}", *TINY]
+    assert omma("train", "lss/demo", *words) == 0
     return root / "first"
+
+
+@pytest.fixture(scope="module")
+def no_report():
+    """Trainings end without a report: drawing one takes longer than they do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("omma.commands.train._finish", lambda *args: None)
+        yield

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from omma.cli import _run
+from tests.commands import omma
 
 WORLD = ["--scenes", "2", "--val-scenes", "1", "--frames", "1", "--image-size", "64x96", "--workers", "1"]
 TINY = [
@@ -13,11 +13,6 @@ TINY = [
     "system.head.blocks=[1, 1]", "log.tensorboard=false",
 ]  # fmt: skip
 NARROW = "system.diffusion.widths=[8, 8, 8]"
-
-
-def omma(*words, debug: bool = True) -> int:
-    """Run a command line in this process."""
-    return _run([str(word) for word in words], debug=debug)
 
 
 def make_world(out: Path, layout: str = "bev-dirs") -> Path:

@@ -8,7 +8,8 @@ import json
 import shutil
 from pathlib import Path
 
-from tests.small_systems import COMMON, SMALL, omma
+from tests.commands import omma
+from tests.small_systems import COMMON, SMALL
 from tests.unit import coco_files
 
 # what a page calls a folder -> the system whose small data set stands for it

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.small_systems import few_plots, omma
+from tests.commands import omma
 
 import omma as package
 from omma.engine import checkpoint
@@ -27,7 +27,6 @@ VERSIONS = range(1, max(checkpoint.FORMAT_VERSION, folder.FORMAT_VERSION) + 1)
 @pytest.fixture(params=VERSIONS)
 def run(request, tmp_path, monkeypatch) -> RunFolder:
     """A copy to work with, beside its data."""
-    few_plots(monkeypatch)
     monkeypatch.chdir(shutil.copytree(HERE / f"format_{request.param}", tmp_path / "old"))
     assert RunFolder(Path("run")).status()["format_version"] == request.param
     return RunFolder(Path("run"))

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.small_systems import SMALL, every, few_plots, omma
+from tests.commands import omma
+from tests.small_systems import SMALL, every
 
 from omma.commands.build import build_data, build_task
 from omma.config.load import hash_config
@@ -74,15 +75,13 @@ def stopped(request, data_of, tmp_path_factory) -> tuple[System, RunFolder, list
     """A run of four steps that SIGTERM stopped in three of them, under a long name, and its exit codes."""
     system, root = request.param, tmp_path_factory.mktemp("실행 runs")
     run, codes = RunFolder(root / NAME), []
-    with pytest.MonkeyPatch.context() as patch:
-        few_plots(patch)
-        for stop in (*STOPS, None):
-            with pytest.MonkeyPatch.context() as signal_patch:
-                _signal_in(signal_patch, system, stop)
-                if run.is_run():
-                    codes.append(omma("resume", run.path, debug=False))
-                else:
-                    codes.append(_train(system, data_of(system.name), root, NAME))
+    for stop in (*STOPS, None):
+        with pytest.MonkeyPatch.context() as patch:
+            _signal_in(patch, system, stop)
+            if run.is_run():
+                codes.append(omma("resume", run.path, debug=False))
+            else:
+                codes.append(_train(system, data_of(system.name), root, NAME))
     return system, run, codes
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.commands import user_omma as omma
 
-from omma.cli import _run
 from omma.runs.folder import RunFolder
 
 pytestmark = pytest.mark.e2e
@@ -21,15 +21,11 @@ CHAIN = """chain:
 """
 
 
-def _omma(*words) -> int:
-    return _run([str(word) for word in words], debug=False)
-
-
 @pytest.fixture(scope="module")
 def rooms(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("data") / "rooms"
     words = ["--scenes", 2, "--val-scenes", 1, "--frames", 1, "--image-size", "48x64", "--workers", 1]
-    assert _omma("world", "rgbd-nyu", "--out", out, *words) == 0
+    assert omma("world", "rgbd-nyu", "--out", out, *words) == 0
     return out
 
 
@@ -39,7 +35,7 @@ def chain(rooms, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("chain")
     (folder / "chain.yaml").write_text(CHAIN, encoding="utf-8")
     words = ["--name", "both", "--smoke", 2, "--runs-dir", folder, f"data.root={rooms}", *TINY]
-    assert _omma("train", folder / "chain.yaml", *words, "second:optim.lr=1e-9") == 0
+    assert omma("train", folder / "chain.yaml", *words, "second:optim.lr=1e-9") == 0
     return folder
 
 
@@ -56,7 +52,7 @@ def test_the_second_stage_starts_from_the_best_of_the_first(chain):
 def test_a_resume_passes_over_what_has_finished(chain, capsys):
     run = chain / "both_second"
     run.rename(chain / "aside")
-    assert _omma("resume", "both", "--runs-dir", chain) == 0
+    assert omma("resume", "both", "--runs-dir", chain) == 0
     out = capsys.readouterr().out
     assert "stage 1 of 2: both_first has finished" in out
     again = load_file(run / "checkpoints" / "final" / "model.safetensors")
@@ -76,7 +72,7 @@ def test_a_resume_passes_over_what_has_finished(chain, capsys):
 )
 def test_a_mistake_is_told_before_anything_trains(chain, capsys, words, text):
     before = sorted(chain.iterdir())
-    assert _omma("train", chain / "chain.yaml", *words, "--runs-dir", chain) == 2
+    assert omma("train", chain / "chain.yaml", *words, "--runs-dir", chain) == 2
     assert text in capsys.readouterr().err
     assert sorted(chain.iterdir()) == before
 
@@ -84,14 +80,14 @@ def test_a_mistake_is_told_before_anything_trains(chain, capsys, words, text):
 def test_a_finished_chain_does_not_go_on_and_is_shown(chain, capsys):
     content = json.loads((chain / "both" / "chain.json").read_text(encoding="utf-8"))
     assert [stage["run"] for stage in content["stages"]] == ["both_first", "both_second"]
-    assert _omma("resume", "both", "--runs-dir", chain) == 2
+    assert omma("resume", "both", "--runs-dir", chain) == 2
     assert "all stages have finished" in capsys.readouterr().err
-    assert _omma("show", chain / "chain.yaml") == 0
+    assert omma("show", chain / "chain.yaml") == 0
     assert "second: g2_monodepth/demo, from the best weights of first" in capsys.readouterr().out
 
 
 def test_stages_that_do_not_hang_together_are_refused(tmp_path, capsys):
     file = tmp_path / "chain.yaml"
     file.write_text(CHAIN.replace("init_from: first", "init_from: third"), encoding="utf-8")
-    assert _omma("train", file, "--runs-dir", tmp_path) == 2
+    assert omma("train", file, "--runs-dir", tmp_path) == 2
     assert "starts from third" in capsys.readouterr().err

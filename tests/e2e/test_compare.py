@@ -5,9 +5,9 @@ import subprocess
 import sys
 
 import pytest
+from tests.commands import user_omma as omma
 from tests.fake_runs import fake_run
 
-from omma.cli import _run
 from omma.viz.image import read_image
 
 pytestmark = pytest.mark.e2e
@@ -19,10 +19,6 @@ code = _run(sys.argv[1:], debug=False)
 print("HEAVY", [name for name in ("torch", "lightning", "cv2") if name in sys.modules])
 sys.exit(code)
 """
-
-
-def omma(*words) -> int:
-    return _run([str(word) for word in words], debug=False)
 
 
 def test_the_command_of_the_guide(tmp_path, capsys):

@@ -7,8 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-
-from omma.cli import _run
+from tests.commands import user_omma as omma
 
 pytestmark = pytest.mark.e2e
 TINY = [
@@ -17,15 +16,11 @@ TINY = [
 ]  # fmt: skip
 
 
-def _omma(*words) -> int:
-    return _run([str(word) for word in words], debug=False)
-
-
 @pytest.fixture(scope="module")
 def rooms(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("data") / "rooms"
     words = ["--scenes", 1, "--val-scenes", 1, "--frames", 2, "--image-size", "48x64", "--workers", 1]
-    assert _omma("world", "rgbd-nyu", "--out", out, *words) == 0
+    assert omma("world", "rgbd-nyu", "--out", out, *words) == 0
     return out
 
 
@@ -37,7 +32,7 @@ def broken(rooms, tmp_path) -> Path:
 
 def _train(root: Path, runs: Path, *words) -> int:
     settings = [f"data.root={root}", *TINY, *words]
-    return _omma("train", "g2_monodepth/demo", "--name", "x", "--smoke", 1, "--runs-dir", runs, *settings)
+    return omma("train", "g2_monodepth/demo", "--name", "x", "--smoke", 1, "--runs-dir", runs, *settings)
 
 
 def _first(root: Path, kind: str, split: str = "train") -> Path:
@@ -175,12 +170,12 @@ def test_settings_that_cannot_work(rooms, tmp_path, capsys, words, code, texts):
 
 def test_doctor_of_sound_and_of_leaking_data(broken, tmp_path, capsys):
     words = [f"data.root={broken}", *TINY]
-    assert _omma("doctor", "g2_monodepth/demo", *words, "--out", tmp_path / "out") == 0
+    assert omma("doctor", "g2_monodepth/demo", *words, "--out", tmp_path / "out") == 0
     assert (tmp_path / "out" / "g2_monodepth_inputs.png").is_file()
     for split in ("train", "val"):
         shutil.rmtree(broken / split / "raw")
         shutil.copytree(broken / split / "depth", broken / split / "raw")
-    assert _omma("doctor", "g2_monodepth/demo", *words) == 3
+    assert omma("doctor", "g2_monodepth/demo", *words) == 3
     captured = capsys.readouterr()
     assert "ERROR    train: input depth is the true depth itself" in captured.out
     assert "fix: raw/ must hold the sensor's own depth" in captured.out
@@ -200,7 +195,7 @@ def _findings(run: Path) -> list[dict]:
 
 
 def test_diagnose_writes_numbers_and_pictures(run):
-    assert _omma("diagnose", run, "--vis-num", 1) == 0
+    assert omma("diagnose", run, "--vis-num", 1) == 0
     summary = (run / "diagnose" / "summary.txt").read_text(encoding="utf-8")
     for title in ("config sanity", "GT distribution", "prediction distribution", "metrics", "blocks"):
         assert f"\n{title}\n---" in summary
@@ -210,7 +205,7 @@ def test_diagnose_writes_numbers_and_pictures(run):
 
 def test_diagnose_names_wrong_units_first(run):
     words = ["data.units_per_metre=256", "data.max_depth=10", "data.root=" + str(_root(run))]
-    assert _omma("diagnose", run, "--vis-num", 0, *words) == 0
+    assert omma("diagnose", run, "--vis-num", 0, *words) == 0
     first = _findings(run)[0]
     assert "exceed max_depth" in first["title"]
     assert "factor 3.9" in first["fix"]
@@ -219,9 +214,9 @@ def test_diagnose_names_wrong_units_first(run):
 def test_diagnose_names_a_rate_that_is_too_high_first(rooms, tmp_path):
     words = ["optim.lr=3", "optim.grad_clip=null", "schedule.name=constant", "log.every=1", "train.length=12"]
     settings = [f"data.root={rooms}", *TINY, *words]
-    code = _omma("train", "g2_monodepth/demo", "--name", "y", "--runs-dir", tmp_path, *settings)
+    code = omma("train", "g2_monodepth/demo", "--name", "y", "--runs-dir", tmp_path, *settings)
     assert code in (0, 5)
-    assert _omma("diagnose", tmp_path / "y", "--vis-num", 0) == 0
+    assert omma("diagnose", tmp_path / "y", "--vis-num", 0) == 0
     first = _findings(tmp_path / "y")[0]
     assert first["severity"] == "error"
     assert "optim.lr=0.3" in first["fix"]

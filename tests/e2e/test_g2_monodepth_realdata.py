@@ -19,7 +19,7 @@ from omma.systems.g2_monodepth.baselines import constant_fill, linear_fill, near
 from omma.systems.g2_monodepth.checks import check_units
 from omma.systems.g2_monodepth.layouts import read_frames
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("no_report")]
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,6 @@ SMALL = [
     "train.device=cpu", "train.batch_size=1", "validate.every=120", "validate.batch_size=1",
     "save.every=120", "log.tensorboard=false",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_report():
-    """Drawing a report takes longer than these trainings."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("omma.commands.train._finish", lambda *args: None)
-        yield
 
 
 def _lay_out(name: str, root: Path) -> Path:

@@ -8,23 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from tests.commands import omma, rows_of, weights_of
 from tests.parity.fill import load_case
 from tests.unit.rgbd_files import scene, write, write_pairs
 from torch import Tensor, nn
 
 import omma as package
-from omma.cli import _run
 from omma.engine import launch
 from omma.engine.schedule import Length, lr_factor
 from omma.engine.task import StepInfo
-from omma.runs.metrics import read_metrics
 from omma.systems.g2_monodepth import unet
 from omma.systems.g2_monodepth.convert import load_reference
 from omma.systems.g2_monodepth.task import G2Task
 from omma.systems.recipes import open_recipe
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("no_report")]
 RECIPE = "g2_monodepth/nyuv2"
 TINY = [
     "system.network.layers=3", "system.network.features=4", "data.image_size=[32, 48]", "train.workers=0",
@@ -38,30 +36,10 @@ omma.cli.main()
 UNET_F8 = Path(__file__).parents[1] / "parity" / "g2_monodepth" / "unet_f8"
 
 
-def _omma(*words: object) -> int:
-    return _run([str(word) for word in words], debug=True)
-
-
 def _train(root: Path, name: str, data: Path, *words: str, recipe: str = RECIPE) -> Path:
     options = ["--name", name, "--runs-dir", root, f"data.root={data}", *TINY, *words]
-    assert _omma("train", recipe, *options) == 0
+    assert omma("train", recipe, *options) == 0
     return root / name
-
-
-def _weights(run: Path, which: str = "final") -> dict[str, Tensor]:
-    return load_file(run / "checkpoints" / which / "model.safetensors")
-
-
-def _rows(run: Path, phase: str) -> list[dict[str, float]]:
-    return [row for row in read_metrics(run / "metrics.csv") if row["phase"] == phase]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_report():
-    """Drawing a report takes longer than any of these trainings."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("omma.commands.train._finish", lambda *args: None)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +86,10 @@ def test_learning_rate_of_an_epoch(epoch, rate):
 
 def test_every_epoch_trains_on_whole_batches_validates_and_saves(four_epochs):
     """R12, R15, R16, R19, R23: of five pictures two batches of two; all seven are validated, once each."""
-    training = _rows(four_epochs, "train")
+    training = rows_of(four_epochs, "train")
     assert [row["step"] for row in training] == list(range(1, 9))
     assert all({"loss", "adepth", "rdepth", "rgrad"} <= row.keys() for row in training)
-    scores = _rows(four_epochs, "val")
+    scores = rows_of(four_epochs, "val")
     assert [row["step"] for row in scores] == [2, 4, 6, 8]
     assert [row["images"] for row in scores] == [21] * 4  # seven pictures, three densities
     files = {file.name for file in four_epochs.glob("checkpoint_epoch*.pth")}
@@ -137,7 +115,7 @@ def test_files_of_the_guide_are_safe_and_complete(four_epochs):
     assert type(content["config"]) is dict
     assert not any(name.startswith(("module.", "model.")) for name in content["model_state_dict"])
     saved = load_reference(content).state_dict()
-    ours = {name.removeprefix("model."): value for name, value in _weights(four_epochs).items()}
+    ours = {name.removeprefix("model."): value for name, value in weights_of(four_epochs).items()}
     assert saved.keys() == ours.keys()
     assert all(torch.equal(value, ours[name]) for name, value in saved.items())
 
@@ -153,10 +131,10 @@ def test_two_and_two_epochs_are_four(data, four_epochs, tmp_path):
     """R12, R21: the same bits, and so the same order of samples, after a resume."""
     words = ["train.batch_size=2", "save.every=1 epoch"]
     run = _train(tmp_path, "half", data, *words, "train.length=2 epochs")
-    assert _omma("resume", run, "train.length=4 epochs") == 0
-    expected, found = _weights(four_epochs), _weights(run)
+    assert omma("resume", run, "train.length=4 epochs") == 0
+    expected, found = weights_of(four_epochs), weights_of(run)
     assert all(torch.equal(value, found[name]) for name, value in expected.items())
-    losses = [[row["loss"] for row in _rows(one, "train")] for one in (four_epochs, run)]
+    losses = [[row["loss"] for row in rows_of(one, "train")] for one in (four_epochs, run)]
     assert losses[0] == losses[1]
     assert len(set(losses[0])) == 8
 
@@ -170,8 +148,8 @@ def test_a_file_of_the_guide_goes_on_at_the_next_epoch(data, four_epochs, tmp_pa
     torch.save(content, file)
     words = ["train.batch_size=2", "save.every=1 epoch", "train.length=4 epochs"]
     run = _train(tmp_path, "on", data, *words, "--resume", str(file))
-    assert [row["step"] for row in _rows(run, "train")] == [5, 6, 7, 8]
-    expected, found = _weights(four_epochs), _weights(run)
+    assert [row["step"] for row in rows_of(run, "train")] == [5, 6, 7, 8]
+    expected, found = weights_of(four_epochs), weights_of(run)
     assert all(torch.equal(value, found[name]) for name, value in expected.items())
 
 
@@ -180,7 +158,7 @@ def test_gradients_are_clipped(data, tmp_path):
     words = ["optim.name=sgd", "optim.momentum=0", "optim.lr=1", "train.length=1", "train.batch_size=2"]
     start = _train(tmp_path, "still", data, *words, "optim.lr=1e-30", "optim.grad_clip=1e-3")
     moved = _train(tmp_path, "moved", data, *words, "optim.grad_clip=1e-3")
-    before, after = _weights(start), _weights(moved)
+    before, after = weights_of(start), weights_of(moved)
     step = sum(float((after[name] - value).square().sum()) for name, value in before.items()) ** 0.5
     assert 0.5e-3 < step <= 1.001e-3
 
@@ -193,10 +171,10 @@ def test_two_processes_are_one_with_twice_the_batch(data, tmp_path, monkeypatch)
     words = ["train.length=2 epochs", "validate.every=2 epochs", "data.val_patterns=['uniform:1%']"]
     one = _train(tmp_path, "one", data, *words)
     two = _train(tmp_path, "two", data, *words, "train.batch_size=2", "train.devices=2")
-    expected, found = _weights(one), _weights(two)
+    expected, found = weights_of(one), weights_of(two)
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-5)
-    scores, others = _rows(one, "val")[-1], _rows(two, "val")[-1]
+    scores, others = rows_of(one, "val")[-1], rows_of(two, "val")[-1]
     assert scores["images"] == others["images"] == 7
     # inverse scores of an untrained network's depths near 0 magnify the last bit of its weights
     names = [n for n in scores if n.endswith(("rmse", "delta1", "abs_rel", "silog")) and "irmse" not in n]
@@ -299,11 +277,13 @@ def test_official_weights_are_imported_and_fine_tuned(data, four_epochs, tmp_pat
     file = tmp_path / "epoch_100.pth"
     torch.save({"epoch": 100, "network": names}, file)
     words = ["--recipe", RECIPE, "--out", tmp_path / "imported", *TINY[:2]]
-    assert _omma("import", "g2_monodepth", file, *words) == 0
-    expected = _weights(four_epochs)
-    assert all(torch.equal(value, expected[name]) for name, value in _weights(tmp_path / "imported").items())
+    assert omma("import", "g2_monodepth", file, *words) == 0
+    expected = weights_of(four_epochs)
+    assert all(
+        torch.equal(value, expected[name]) for name, value in weights_of(tmp_path / "imported").items()
+    )
     run = _train(tmp_path, "tuned", data, "--init", str(file), "optim.lr=1e-30", "train.length=1")
-    assert all(torch.allclose(value, expected[name]) for name, value in _weights(run).items())
+    assert all(torch.allclose(value, expected[name]) for name, value in weights_of(run).items())
 
 
 def test_a_second_run_is_the_same(data, four_epochs, tmp_path):
@@ -312,7 +292,7 @@ def test_a_second_run_is_the_same(data, four_epochs, tmp_path):
     torch.manual_seed(99)
     again = _train(tmp_path, "again", data, *words)
     other = _train(tmp_path, "other", data, *words, "seed=1")
-    first = [row["loss"] for row in _rows(four_epochs, "train")][:4]
-    assert [row["loss"] for row in _rows(again, "train")] == first
-    assert [row["loss"] for row in _rows(other, "train")] != first
-    assert _rows(again, "val")[0]["rmse"] == _rows(four_epochs, "val")[0]["rmse"]
+    first = [row["loss"] for row in rows_of(four_epochs, "train")][:4]
+    assert [row["loss"] for row in rows_of(again, "train")] == first
+    assert [row["loss"] for row in rows_of(other, "train")] != first
+    assert rows_of(again, "val")[0]["rmse"] == rows_of(four_epochs, "val")[0]["rmse"]

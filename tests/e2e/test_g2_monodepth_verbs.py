@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.commands import omma
 
 import omma as package
 from omma.cli import _run
@@ -20,15 +21,11 @@ TINY = [
 ]  # fmt: skip
 
 
-def _omma(*words) -> int:
-    return _run([str(word) for word in words], debug=True)
-
-
 @pytest.fixture(scope="module")
 def rooms(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("data") / "rooms"
     words = ["--scenes", 2, "--val-scenes", 1, "--frames", 2, "--image-size", "48x64", "--workers", 1]
-    assert _omma("world", "rgbd-nyu", "--out", out, *words) == 0
+    assert omma("world", "rgbd-nyu", "--out", out, *words) == 0
     return out
 
 
@@ -36,7 +33,7 @@ def rooms(tmp_path_factory) -> Path:
 def run(rooms, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("실행 runs")
     words = ["--name", "first", "--smoke", 4, "--runs-dir", root, f"data.root={rooms}", *TINY]
-    assert _omma("train", "g2_monodepth/demo", *words, "save.reference=true") == 0
+    assert omma("train", "g2_monodepth/demo", *words, "save.reference=true") == 0
     return root / "first"
 
 
@@ -50,7 +47,7 @@ def test_loss_is_the_weighted_sum_of_its_terms(run):
 def test_validation_scores_every_pattern_alike_each_time(run):
     scores = []
     for _ in range(2):
-        assert _omma("eval", f"{run}@final") == 0
+        assert omma("eval", f"{run}@final") == 0
         about = json.loads((run / "eval" / "val" / "metrics.json").read_text(encoding="utf-8"))
         scores.append(about["metrics"])
     assert scores[0] == scores[1]
@@ -59,7 +56,7 @@ def test_validation_scores_every_pattern_alike_each_time(run):
 
 
 def test_prediction_is_metric_and_drawn(run, tmp_path):
-    assert _omma("predict", run, "--indices", "0-2", "--out", tmp_path) == 0
+    assert omma("predict", run, "--indices", "0-2", "--out", tmp_path) == 0
     assert np.asarray(Image.open(tmp_path / "sample_0002.png")).shape[2] == 3
     with np.load(tmp_path / "sample_0002.npz") as arrays:
         assert arrays["depth"].max() > 1.0
@@ -73,7 +70,7 @@ def test_photos_of_ones_own_with_known_depth(run, rooms, tmp_path, capsys):
     depth = rooms / "val" / "depth" / photos[1].name
     pairs = ["--input", photos[0], "--sparse", points, "--input", photos[1], "--sparse", depth]
     settings = ["--set", "data.units_per_metre=1000", "--set", "data.predict.keep_input=true"]
-    assert _omma("predict", run, *pairs, *settings, "--out", tmp_path / "out") == 0
+    assert omma("predict", run, *pairs, *settings, "--out", tmp_path / "out") == 0
     printed = capsys.readouterr().out
     assert "metric, 2 depths given" in printed
     assert "camera of the point cloud assumed" in printed
@@ -116,7 +113,7 @@ def test_training_file_holds_the_network_in_its_published_names(run):
 
 
 def test_export_is_checked_against_torch(run):
-    assert _omma("export", run, "--format", "onnx") == 0
+    assert omma("export", run, "--format", "onnx") == 0
     check = json.loads((run / "export" / "model.check.json").read_text(encoding="utf-8"))
     assert check["max_abs_difference"] < 1e-5
     assert list(check["inputs"]) == ["rgb", "raw", "mask"]

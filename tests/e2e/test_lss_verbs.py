@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.commands import omma
 from tests.e2e.conftest import TINY
 
-import omma
+import omma as package
 from omma.cli import _run
 from omma.config.load import hash_config
 from omma.runs.metrics import read_metrics
@@ -18,10 +19,6 @@ from omma.systems.lss.convert import load_reference
 from omma.systems.recipes import open_recipe
 
 pytestmark = pytest.mark.e2e
-
-
-def _omma(*words) -> int:
-    return _run([str(word) for word in words], debug=True)
 
 
 def test_training_leaves_a_whole_run_folder(run):
@@ -52,7 +49,7 @@ def test_config_of_a_run_trains_the_same_again(run):
 
 
 def test_eval_writes_metrics_that_the_validation_during_training_had(run):
-    assert _omma("eval", run, "--study", "robustness") == 0
+    assert omma("eval", run, "--study", "robustness") == 0
     folder = run / "eval" / "val"
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["metrics"]
     best = json.loads((run / "status.json").read_text(encoding="utf-8"))["best"]
@@ -67,10 +64,10 @@ def test_eval_writes_metrics_that_the_validation_during_training_had(run):
 
 
 def test_saved_predictions_score_as_the_run_itself(run, tmp_path):
-    assert _omma("predict", run, "--indices", "all", "--out", tmp_path) == 0
-    assert _omma("eval", run) == 0
+    assert omma("predict", run, "--indices", "all", "--out", tmp_path) == 0
+    assert omma("eval", run) == 0
     direct = json.loads((run / "eval" / "val" / "metrics.json").read_text(encoding="utf-8"))["metrics"]
-    assert _omma("eval", run, "--predictions", tmp_path) == 0
+    assert omma("eval", run, "--predictions", tmp_path) == 0
     scored = json.loads((run / "eval" / "val" / "metrics.json").read_text(encoding="utf-8"))["metrics"]
     assert scored == pytest.approx(direct, rel=1e-6)
     (tmp_path / "sample_0001.npz").unlink()
@@ -79,7 +76,7 @@ def test_saved_predictions_score_as_the_run_itself(run, tmp_path):
 
 def test_predict_draws_runs_side_by_side_and_a_video(run, tmp_path):
     video = tmp_path / "scene.gif"
-    assert _omma("predict", run, f"{run}@final", "--indices", "0-1", "--out", tmp_path, "--video", video) == 0
+    assert omma("predict", run, f"{run}@final", "--indices", "0-1", "--out", tmp_path, "--video", video) == 0
     one = np.asarray(Image.open(tmp_path / "sample_0000.png"))
     assert one.shape[2] == 3
     assert {p.name for p in tmp_path.glob("sample_0000_*.npz")} == {
@@ -91,13 +88,13 @@ def test_predict_draws_runs_side_by_side_and_a_video(run, tmp_path):
 
 def test_predict_takes_a_file_of_the_users_own(run, world, tmp_path):
     file = next((world / "val").rglob("meta.json"))
-    assert _omma("predict", run, "--input", file, "--out", tmp_path) == 0
+    assert omma("predict", run, "--input", file, "--out", tmp_path) == 0
     assert (tmp_path / "sample_0000.png").is_file()
 
 
 @pytest.mark.parametrize("format", ["onnx", "pt2"])
 def test_export_is_checked_against_torch(run, format):
-    assert _omma("export", run, "--format", format) == 0
+    assert omma("export", run, "--format", format) == 0
     check = json.loads((run / "export" / "model.check.json").read_text(encoding="utf-8"))
     assert check["max_abs_difference"] < 1e-5
     assert next(iter(check["inputs"])) == "imgs"
@@ -108,20 +105,20 @@ def reference_run(world, tmp_path_factory) -> Path:
     """A run with the published backbone, whose weights the original format can hold."""
     root = tmp_path_factory.mktemp("reference")
     words = [f"data.root={world}", *TINY, "system.backbone=tf_efficientnet_b0", "save.reference=true"]
-    assert _omma("train", "lss/demo", "--name", "b0", "--smoke", 2, "--runs-dir", root, *words) == 0
+    assert omma("train", "lss/demo", "--name", "b0", "--smoke", 2, "--runs-dir", root, *words) == 0
     return root / "b0"
 
 
 def test_reference_file_goes_out_and_comes_back(reference_run, tmp_path):
     file = tmp_path / "model_best.pt"
-    assert _omma("export", reference_run, "--format", "reference", "--out", file) == 0
+    assert omma("export", reference_run, "--format", "reference", "--out", file) == 0
     state = torch.load(file, weights_only=True)
     assert load_reference(state).grid.nx == (16, 16, 1)
     out = tmp_path / "imported"
     words = [word for word in TINY if not word.startswith(("train", "log"))]
     settings = ["--recipe", "lss/demo", "--out", out, *words, "system.backbone=tf_efficientnet_b0"]
-    assert _omma("import", "lss", file, *settings) == 0
-    ours, theirs = omma.load(reference_run).task.state_dict(), omma.load(out).task.state_dict()
+    assert omma("import", "lss", file, *settings) == 0
+    ours, theirs = package.load(reference_run).task.state_dict(), package.load(out).task.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
@@ -139,57 +136,57 @@ def test_training_files_have_the_guides_names_and_are_continued_exactly(referenc
         "save.every=1",
     ]
     resume = ["--resume", reference_run / "model_000001.pt", "--logdir", tmp_path / "again"]
-    assert _omma("train", "lss/demo", *resume, *words, "schedule.warmup=1", "validate.every=1") == 0
+    assert omma("train", "lss/demo", *resume, *words, "schedule.warmup=1", "validate.every=1") == 0
     rows = [r for r in read_metrics(tmp_path / "again" / "metrics.csv") if r["phase"] == "val"]
     assert [row["step"] for row in rows] == [2]
     straight = torch.load(reference_run / "model_000002.pt", weights_only=True)["model_state_dict"]
-    again = omma.load(f"{tmp_path / 'again'}@step_2").task.model.state_dict()
+    again = package.load(f"{tmp_path / 'again'}@step_2").task.model.state_dict()
     assert torch.equal(straight["bevencode.conv1.weight"], again["bevencode.conv1.weight"])
 
 
 def test_sweep_makes_a_table_and_does_not_repeat_finished_runs(world, tmp_path):
     words = ["lss/demo", f"data.root={world}", *TINY, "optim.lr=1e-3,1e-4", "--name", "grid", "--smoke", 1]
-    assert _omma("sweep", *words, "--runs-dir", tmp_path) == 0
+    assert omma("sweep", *words, "--runs-dir", tmp_path) == 0
     table = (tmp_path / "grid.csv").read_text(encoding="utf-8")
     assert len(table.splitlines()) == 3
     before = (tmp_path / "grid-1" / "log.txt").read_bytes()
-    assert _omma("sweep", *words, "--runs-dir", tmp_path) == 0
+    assert omma("sweep", *words, "--runs-dir", tmp_path) == 0
     assert (tmp_path / "grid-1" / "log.txt").read_bytes() == before
 
 
 def test_bench_splits_the_step(world, tmp_path):
     file = tmp_path / "bench.json"
-    assert _omma("bench", "lss/demo", f"data.root={world}", *TINY, "--steps", 3, "--json", file) == 0
+    assert omma("bench", "lss/demo", f"data.root={world}", *TINY, "--steps", 3, "--json", file) == 0
     parts = json.loads(file.read_text(encoding="utf-8"))["ms"]
     assert set(parts) == {"data", "forward", "backward", "optimiser", "step"}
 
 
 def test_overfit_uses_the_same_samples_for_both(world, tmp_path):
     words = [f"data.root={world}", *TINY, "train.length=2", "--overfit", "2", "--runs-dir", tmp_path]
-    assert _omma("train", "lss/demo", "--name", "few", *words) == 0
+    assert omma("train", "lss/demo", "--name", "few", *words) == 0
     data = json.loads((tmp_path / "few" / "data.json").read_text(encoding="utf-8"))
     assert data["train"]["num_samples"] == data["val"]["num_samples"] == 2
 
 
 def test_weights_of_another_run_start_a_training(run, world, tmp_path):
     words = [f"data.root={world}", *TINY, "train.length=1", "--init", run, "--runs-dir", tmp_path]
-    assert _omma("train", "lss/demo", "--name", "second", *words) == 0
+    assert omma("train", "lss/demo", "--name", "second", *words) == 0
     assert "weights from" in (tmp_path / "second" / "log.txt").read_text(encoding="utf-8")
 
 
 def test_python_interface(run):
-    model = omma.load(run)
+    model = package.load(run)
     picture = model.predict(0).draw()
     assert picture.dtype == np.uint8
-    assert omma.evaluate(run).metrics["iou"] >= 0
+    assert package.evaluate(run).metrics["iou"] >= 0
 
 
 def test_runs_status_and_report(run, capsys):
-    assert _omma("runs", run.parent) == 0
+    assert omma("runs", run.parent) == 0
     assert "finished" in capsys.readouterr().out
-    assert _omma("status", run) == 0
+    assert omma("status", run) == 0
     assert "step 4/4" in capsys.readouterr().out
-    assert _omma("report", run) == 0
+    assert omma("report", run) == 0
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "first" in page
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-
-from omma.cli import _run
+from tests.commands import user_omma as omma
 
 pytestmark = pytest.mark.e2e
 TINY = [
@@ -25,15 +24,11 @@ TINY = [
 ANSWERS = ["system.generate.max_new_tokens=4"]
 
 
-def _omma(*words) -> int:
-    return _run([str(word) for word in words], debug=False)
-
-
 @pytest.fixture(scope="module")
 def panoramas(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("data") / "panoramas"
     words = ["--scenes", 2, "--val-scenes", 1, "--frames", 1, "--image-size", "16x32", "--workers", 1]
-    assert _omma("world", "quic360", "--out", out, *words) == 0
+    assert omma("world", "quic360", "--out", out, *words) == 0
     return out
 
 
@@ -45,7 +40,7 @@ def broken(panoramas, tmp_path) -> Path:
 
 def _train(root: Path | str, runs: Path, *words, name: str = "x", recipe: str = "tiny") -> int:
     settings = [f"data.root={root}", *TINY, *words]
-    return _omma("train", f"panollava/{recipe}", "--name", name, "--smoke", 1, "--runs-dir", runs, *settings)
+    return omma("train", f"panollava/{recipe}", "--name", name, "--smoke", 1, "--runs-dir", runs, *settings)
 
 
 def _one_line(capsys, *texts: str) -> None:
@@ -245,7 +240,7 @@ def test_weights_of_another_tokenizer(panoramas, runs, other_tokenizer, capsys):
     words = ["--init", runs / "whole", f"system.language.tokenizer={other_tokenizer.as_posix()}"]
     assert _train(panoramas, runs, *words, name="z") == 3
     _one_line(capsys, "the weights were trained with another tokenizer", "system.language.tokenizer")
-    assert _omma("eval", runs / "whole", f"system.language.tokenizer={other_tokenizer.as_posix()}") == 3
+    assert omma("eval", runs / "whole", f"system.language.tokenizer={other_tokenizer.as_posix()}") == 3
     _one_line(capsys, "the weights were trained with another tokenizer")
 
 
@@ -309,11 +304,11 @@ def test_files_and_folders_without_permission(broken, runs, tmp_path, capsys):
 def test_doctor_names_everything_at_once(broken, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("omma.commands.doctor.check_environment", lambda root: [])  # is tested elsewhere
     words = [f"data.root={broken}", *TINY]
-    assert _omma("doctor", "panollava/tiny", *words, "--out", tmp_path / "out") == 0
+    assert omma("doctor", "panollava/tiny", *words, "--out", tmp_path / "out") == 0
     assert (tmp_path / "out" / "panollava_views.png").is_file()
     _images(broken)[0].unlink()
     _edit(broken, "annotation", "remark", "valid")
-    assert _omma("doctor", "panollava/tiny", *words) == 3
+    assert omma("doctor", "panollava/tiny", *words) == 3
     captured = capsys.readouterr()
     assert "ERROR    train: 1 of 2 panoramas are missing" in captured.out
     assert "ERROR    valid.csv has no answers" in captured.out
@@ -321,21 +316,21 @@ def test_doctor_names_everything_at_once(broken, tmp_path, capsys, monkeypatch):
 
 
 def test_diagnose_and_studies_of_a_run(runs, capsys):
-    assert _omma("diagnose", runs / "whole", "--vis-num", 1, "--num-samples", 6) == 0
+    assert omma("diagnose", runs / "whole", "--vis-num", 1, "--num-samples", 6) == 0
     findings = json.loads((runs / "whole" / "diagnose" / "findings.json").read_text(encoding="utf-8"))
     assert "expected answers are no likelier" in findings[0]["title"]
     summary = (runs / "whole" / "diagnose" / "summary.txt").read_text(encoding="utf-8")
     for title in ("config sanity", "GT distribution", "prediction distribution", "metrics", "tokens"):
         assert f"\n{title}\n---" in summary
-    assert _omma("eval", runs / "whole", "--study", "rotation", "--study", "view_drop") == 0
+    assert omma("eval", runs / "whole", "--study", "rotation", "--study", "view_drop") == 0
     folder = next((runs / "whole" / "eval").iterdir()) / "studies"
     for name in ("rotation_loss.png", "rotation.csv", "view_drop_00.png", "view_drop_direction.png"):
         assert (folder / name).is_file()
     capsys.readouterr()
-    assert _omma("eval", runs / "tower", "--study", "rotation") == 2
+    assert omma("eval", runs / "tower", "--study", "rotation") == 2
     _one_line(capsys, "stage vision")
 
 
 def test_diagnose_of_the_tower(runs):
-    assert _omma("diagnose", runs / "tower", "--vis-num", 1) == 0
+    assert omma("diagnose", runs / "tower", "--vis-num", 1) == 0
     assert (runs / "tower" / "diagnose" / "tokens.png").is_file()

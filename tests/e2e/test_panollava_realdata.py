@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.commands import omma
 
-from omma.cli import _run
 from omma.core.caption_meter import CaptionMeter
 from omma.runs.metrics import read_metrics
 from omma.systems.panollava.config import ViewsSection
@@ -35,10 +35,6 @@ TEXT = ["system.text.max_length=256"]
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(not REAL.is_dir(), reason="needs real data")]
 
 
-def _omma(*words: object) -> int:
-    return _run([str(word) for word in words], debug=True)
-
-
 @pytest.fixture(scope="module")
 def pano(tmp_path_factory) -> Path:
     """The real captions, split by panorama into training and validation."""
@@ -60,7 +56,7 @@ def _train(pano: Path, runs: Path, stage: str, *words: object) -> Path:
     names = ["--name", stage, "--runs-dir", runs]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("omma.commands.train._finish", lambda *args: None)  # a report takes longer than this
-        assert _omma("train", f"panollava/{stage}", *names, f"data.root={pano}", *TINY, *words) == 0
+        assert omma("train", f"panollava/{stage}", *names, f"data.root={pano}", *TINY, *words) == 0
     return runs / stage
 
 
@@ -88,7 +84,7 @@ def no_environment(monkeypatch) -> None:
 @pytest.mark.usefixtures("no_environment")
 def test_doctor_passes_and_draws(pano, tmp_path, capsys):
     words = [f"data.root={pano}", *TINY, *TEXT, "--out", tmp_path]
-    assert _omma("doctor", "panollava/resampler", *words) == 0
+    assert omma("doctor", "panollava/resampler", *words) == 0
     said = capsys.readouterr().out
     assert "ok       train: the edges of 3 panoramas join" in said
     assert "ok       train: 3 panoramas are there, twice as wide as high" in said
@@ -100,7 +96,7 @@ def test_doctor_passes_and_draws(pano, tmp_path, capsys):
 @pytest.mark.usefixtures("no_environment")
 def test_short_texts_are_warned_of(pano, capsys):
     words = [f"data.root={pano}", *TINY, "system.text.max_length=64"]
-    assert _omma("doctor", "panollava/resampler", *words) == 0
+    assert omma("doctor", "panollava/resampler", *words) == 0
     assert "answers are cut off" in capsys.readouterr().out
 
 
@@ -115,7 +111,7 @@ def test_every_stage_learns(runs):
 
 
 def test_evaluation_groups_the_references(runs, pano):
-    assert _omma("eval", runs["finetune"], "--study", "rotation", "--study", "view_drop") == 0
+    assert omma("eval", runs["finetune"], "--study", "rotation", "--study", "view_drop") == 0
     folder = runs["finetune"] / "eval" / "val"
     about = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     with (pano / "valid.csv").open(encoding="utf-8", newline="") as file:
@@ -165,12 +161,12 @@ def test_people_agree_as_in_the_meter(pano):
 
 
 def test_the_tower_alone_is_evaluated_and_diagnosed(runs):
-    assert _omma("eval", runs["vision"]) == 0
+    assert omma("eval", runs["vision"]) == 0
     metrics = json.loads((runs["vision"] / "eval" / "val" / "metrics.json").read_text("utf-8"))["metrics"]
     assert 0.5 < metrics["overlap_cosine"] <= 1
     assert metrics["effective_rank"] > 1
     for stage in ("vision", "finetune"):
-        assert _omma("diagnose", runs[stage], "--vis-num", 1, "--num-samples", 6) == 0
+        assert omma("diagnose", runs[stage], "--vis-num", 1, "--num-samples", 6) == 0
         findings = json.loads((runs[stage] / "diagnose" / "findings.json").read_text("utf-8"))
         assert not [one for one in findings if "cannot be read" in one["title"]]
 
@@ -178,7 +174,7 @@ def test_the_tower_alone_is_evaluated_and_diagnosed(runs):
 def test_predictions_of_own_pictures(runs, pano, tmp_path):
     photo = pano / "images" / "pannellum_jordan_pond.jpg"
     photo.with_suffix(".txt").write_text("What is in front of you?", encoding="utf-8")
-    assert _omma("predict", runs["finetune"], "--input", photo, "--out", tmp_path) == 0
+    assert omma("predict", runs["finetune"], "--input", photo, "--out", tmp_path) == 0
     meta = json.loads((tmp_path / "sample_0000.json").read_text(encoding="utf-8"))
     assert meta["query"] == "What is in front of you?"
     assert isinstance(meta["answer"], str)

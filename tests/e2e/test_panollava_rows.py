@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from tests.commands import omma, weights_of
 from tests.unit.pano_files import TINY, write_set
 from torch import Tensor
 
@@ -19,23 +20,15 @@ from omma.runs.folder import RunFolder
 from omma.runs.metrics import read_metrics
 from omma.systems.recipes import open_recipe
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("no_report")]
 ONE_STEP = ["train.length=1", "optim.lr=1e-2", "schedule.warmup=0"]
 PARTS = ("vision", "resampler", "projector", "language")
 
 
-def _omma(*words: object) -> int:
-    return _run([str(word) for word in words], debug=True)
-
-
 def _train(root: Path, name: str, data: Path, stage: str, *words: object) -> Path:
     options = ["--name", name, "--runs-dir", root, f"data.root={data}", *TINY, *words]
-    assert _omma("train", f"panollava/{stage}", *options) == 0
+    assert omma("train", f"panollava/{stage}", *options) == 0
     return root / name
-
-
-def _weights(run: Path, which: str = "final") -> dict[str, Tensor]:
-    return load_file(run / "checkpoints" / which / "model.safetensors")
 
 
 def _said(run: Path) -> str:
@@ -45,17 +38,9 @@ def _said(run: Path) -> str:
 def _changed(run: Path) -> dict[str, Tensor]:
     """Tensors that the training moved, with their new values."""
     start = build_task(run_recipe(RunFolder(run))).state_dict()
-    end = _weights(run)
+    end = weights_of(run)
     assert start.keys() >= end.keys()
     return {name: value for name, value in end.items() if not torch.equal(value, start[name])}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_report():
-    """Drawing a report takes longer than any of these trainings."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("omma.commands.train._finish", lambda *args: None)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +109,7 @@ def test_final_file_is_written_though_weights_are_tied(runs, stage):
     """R5, R37 and section 8: once each, the network of final/, with what it takes to read it."""
     file = runs[stage] / "model_final.safetensors"
     assert not [path for path in runs[stage].iterdir() if path.name.endswith(".tmp")]
-    final = {name: v for name, v in _weights(runs[stage]).items() if name.startswith("model.")}
+    final = {name: v for name, v in weights_of(runs[stage]).items() if name.startswith("model.")}
     found = load_file(file)
     assert found.keys() == final.keys()
     assert all(torch.equal(value, final[name]) for name, value in found.items())
@@ -140,7 +125,7 @@ def test_final_file_is_written_though_weights_are_tied(runs, stage):
 def test_final_file_starts_a_training(runs, data, tmp_path):
     file = runs["resampler"] / "model_final.safetensors"
     run = _train(tmp_path, "on", data, "finetune", "--init", file, "optim.lr=1e-30", "train.length=1")
-    before, after = _weights(runs["resampler"]), _weights(run)
+    before, after = weights_of(runs["resampler"]), weights_of(run)
     buffers = ("running_mean", "running_var", "num_batches_tracked")  # of batches; they move without a rate
     for name, value in before.items():
         if not name.endswith(buffers):
@@ -163,8 +148,8 @@ def test_two_and_two_steps_are_four(data, tmp_path):
     words = ["optim.lr=1e-2", "schedule.name=constant", "save.every=2", "validate.every=2"]
     whole = _train(tmp_path, "whole", data, "resampler", *words, "train.length=4")
     half = _train(tmp_path, "half", data, "resampler", *words, "train.length=2")
-    assert _omma("resume", half, "train.length=4") == 0
-    expected, found = _weights(whole), _weights(half)
+    assert omma("resume", half, "train.length=4") == 0
+    expected, found = weights_of(whole), weights_of(half)
     assert all(torch.equal(value, found[name]) for name, value in expected.items())
     assert [row["step"] for row in read_metrics(half / "metrics.csv") if row["phase"] == "train"] == [
         1,
@@ -178,7 +163,7 @@ def test_resume_of_another_stage_takes_weights_only(runs, data, tmp_path, capsys
     """R25: said in one line, and the training begins at its first step."""
     root = runs["resampler"].parent
     words = ["--name", "from_resume", "--runs-dir", root, f"data.root={data}", *TINY, *ONE_STEP]
-    assert _omma("train", "panollava/finetune", *words, "--resume", "resampler") == 0
+    assert omma("train", "panollava/finetune", *words, "--resume", "resampler") == 0
     assert "its weights only" in capsys.readouterr().out
     assert "weights from resampler, weights only" in _said(root / "from_resume")
     status = json.loads((root / "from_resume" / "status.json").read_text(encoding="utf-8"))
@@ -188,7 +173,7 @@ def test_resume_of_another_stage_takes_weights_only(runs, data, tmp_path, capsys
 def test_published_checkpoint_of_the_same_stage_goes_on(runs, data, tmp_path):
     """R25 for a file of the original: its step and optimiser; of another stage its weights."""
     source = _train(tmp_path, "source", data, "resampler", *ONE_STEP, "system.projector.position=none")
-    assert _omma("export", f"{source}@final", "--format", "reference") == 0
+    assert omma("export", f"{source}@final", "--format", "reference") == 0
     weights = torch.load(source / "export" / "model.pt", weights_only=True)["model_state_dict"]
     content = {"state_dict": weights, "global_step": 5, "hyper_parameters": {"stage": "resampler"}}
     file = tmp_path / "last.ckpt"
@@ -211,7 +196,7 @@ def test_flags_of_the_original_scripts(data, tmp_path, capsys):
         if not word.startswith(("train.batch_size", "train.workers", "data.", "system.text"))
     ]
     words = ["--name", "flags", "--runs-dir", tmp_path, *small]
-    assert _omma("train", "panollava", *flags, *words) == 0
+    assert omma("train", "panollava", *flags, *words) == 0
     assert "read --stage vision -> panollava/vision" in capsys.readouterr().out
     config = RunFolder(tmp_path / "flags").config()
     assert config["system"]["stage"] == "vision"

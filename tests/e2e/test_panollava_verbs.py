@@ -12,26 +12,13 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tests.commands import omma
 from tests.unit.pano_files import ANSWERS, QUERY, TINY, write_panorama, write_set
 
-from omma.cli import _run
-
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("no_report")]
 STEPS = ["train.length=2", "validate.every=2", "save.every=2", "optim.lr=1e-3"]
 PLAIN = ["system.projector.position=none"]  # as in the first pipeline
 STAGES = ("vision", "resampler", "finetune")
-
-
-def _omma(*words: object, debug: bool = True) -> int:
-    return _run([str(word) for word in words], debug=debug)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_report():
-    """Drawing a report takes longer than any of these trainings."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("omma.commands.train._finish", lambda *args: None)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +31,8 @@ def root(data, tmp_path_factory) -> Path:
     """Runs vlm_vision, vlm_resampler and vlm_finetune; the last two evaluated."""
     root = tmp_path_factory.mktemp("실행 runs")
     words = ["--name", "vlm", "--runs-dir", root, f"data.root={data}", *TINY, *PLAIN, *STEPS]
-    assert _omma("train", "panollava/all", *words, "resampler:optim.lr=1e-12") == 0
-    assert all(_omma("eval", root / f"vlm_{stage}") == 0 for stage in STAGES[1:])
+    assert omma("train", "panollava/all", *words, "resampler:optim.lr=1e-12") == 0
+    assert all(omma("eval", root / f"vlm_{stage}") == 0 for stage in STAGES[1:])
     return root
 
 
@@ -76,7 +63,7 @@ def test_stages_hand_over_their_best_weights(root):
 
 
 def test_a_finished_chain_says_what_comes_next(root, capsys):
-    assert _omma("resume", "vlm", "--runs-dir", root, debug=False) == 2
+    assert omma("resume", "vlm", "--runs-dir", root, debug=False) == 2
     assert "omma eval vlm_finetune" in capsys.readouterr().err
 
 
@@ -104,7 +91,7 @@ def test_answers_are_written_as_table_and_as_lines(root):
 
 
 def test_stage_vision_is_evaluated_by_how_views_agree(root, capsys):
-    assert _omma("eval", root / "vlm_vision") == 0
+    assert omma("eval", root / "vlm_vision") == 0
     metrics = _about(root / "vlm_vision")["metrics"]
     assert set(metrics) == {"loss", "overlap_cosine", "overlap_retrieval", "effective_rank", "token_std"}
     assert "overlap 0.5" in capsys.readouterr().out
@@ -114,18 +101,18 @@ def test_saved_answers_are_scored_again(root, tmp_path):
     """A person's own answer in place of the model's: all right."""
     run = Path(shutil.copytree(root / "vlm_resampler", tmp_path / "copy"))
     out = tmp_path / "out"
-    assert _omma("predict", run, "--indices", "all", "--out", out) == 0
+    assert omma("predict", run, "--indices", "all", "--out", out) == 0
     for file in out.glob("*.npz"):
         with np.load(file) as arrays:
             saved = dict(arrays)
         np.savez(file, **saved | {"answer": np.array(ANSWERS[0])})
-    assert _omma("eval", run, "--predictions", out) == 0
+    assert omma("eval", run, "--predictions", out) == 0
     assert _about(run)["metrics"]["exact_match"] == 1
 
 
 def test_stages_are_compared_with_intervals(root, tmp_path, capsys):
     runs = [root / "vlm_resampler", root / "vlm_finetune"]
-    assert _omma("compare", *runs, "--out", tmp_path) == 0
+    assert omma("compare", *runs, "--out", tmp_path) == 0
     text = (tmp_path / "summary.md").read_text(encoding="utf-8")
     assert "## Interval of the difference" in text
     assert all(f"the mean of {name} over samples" in text for name in ("rouge_l", "cider"))
@@ -135,7 +122,7 @@ def test_stages_are_compared_with_intervals(root, tmp_path, capsys):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_draws(root, tmp_path, stage):
-    assert _omma("predict", root / f"vlm_{stage}", "--indices", "1", "--out", tmp_path) == 0
+    assert omma("predict", root / f"vlm_{stage}", "--indices", "1", "--out", tmp_path) == 0
     picture = np.asarray(Image.open(tmp_path / "sample_0001.png"))
     assert picture.std() > 10
     with np.load(tmp_path / "sample_0001.npz") as arrays:
@@ -146,7 +133,7 @@ def test_every_stage_draws(root, tmp_path, stage):
 def test_a_photo_of_ones_own_with_its_question(root, tmp_path):
     photo = write_panorama(tmp_path / "거리.png", 77)
     (tmp_path / "거리.txt").write_text("What is behind you?\n", encoding="utf-8")
-    assert _omma("predict", root / "vlm_finetune", "--input", photo, "--out", tmp_path / "out") == 0
+    assert omma("predict", root / "vlm_finetune", "--input", photo, "--out", tmp_path / "out") == 0
     assert [file.name for file in (tmp_path / "out").glob("*.png")] == ["sample_0000.png"]
 
 
@@ -154,7 +141,7 @@ def test_a_photo_of_ones_own_with_its_question(root, tmp_path):
 def test_export_is_checked_against_torch(root, stage):
     """The tower, or from views to words; the language model beside it as a folder."""
     run = root / f"vlm_{stage}"
-    assert _omma("export", run, "--format", "onnx") == 0
+    assert omma("export", run, "--format", "onnx") == 0
     check = json.loads((run / "export" / "model.check.json").read_text(encoding="utf-8"))
     assert check["max_abs_difference"] < 1e-4
     assert (run / "export" / "language" / "tokenizer.json").is_file() == (stage == "finetune")
@@ -163,7 +150,7 @@ def test_export_is_checked_against_torch(root, stage):
 def test_a_file_of_the_first_pipeline_becomes_a_run(root, data, tmp_path, capsys):
     """With Lightning's container; answers and losses are those of the run that it came from."""
     run = root / "vlm_finetune"
-    assert _omma("export", run, "--format", "reference") == 0
+    assert omma("export", run, "--format", "reference") == 0
     assert "largest difference of" in capsys.readouterr().out
     weights = torch.load(run / "export" / "model.pt", weights_only=True)["model_state_dict"]
     assert "model.language_model.lm_head.weight" in weights
@@ -171,17 +158,17 @@ def test_a_file_of_the_first_pipeline_becomes_a_run(root, data, tmp_path, capsys
     torch.save({"state_dict": weights, "hyper_parameters": {"stage": "finetune"}}, file)
     words = [f"data.root={data}", *TINY, *PLAIN, "system.text.placement=placeholder"]
     recipe = ["--recipe", "panollava/finetune", "--out", tmp_path / "imported"]
-    assert _omma("import", "panollava", file, *recipe, *words) == 0
-    assert _omma("eval", tmp_path / "imported") == 0
+    assert omma("import", "panollava", file, *recipe, *words) == 0
+    assert omma("eval", tmp_path / "imported") == 0
     found, expected = _about(tmp_path / "imported")["metrics"], _about(run)["metrics"]
     assert found["loss"] == pytest.approx(expected["loss"], rel=1e-4)
 
 
 def test_a_tower_alone_is_no_whole_network(root, tmp_path, capsys):
     run = root / "vlm_vision"
-    assert _omma("export", run, "--format", "reference") == 0
+    assert omma("export", run, "--format", "reference") == 0
     words = [run / "export" / "model.pt", "--recipe", "panollava/resampler", "--out", tmp_path / "x", *TINY]
-    assert _omma("import", "panollava", *words, debug=False) == 3
+    assert omma("import", "panollava", *words, debug=False) == 3
     assert "has no resampler, projector, language model" in capsys.readouterr().err
 
 
@@ -191,6 +178,6 @@ def test_a_tower_alone_is_no_whole_network(root, tmp_path, capsys):
 )
 def test_weights_that_are_not_there_leave_no_run_behind(root, data, capsys, source, code, text):
     words = ["--name", "none", "--runs-dir", root, f"data.root={data}", *TINY, "--init", source]
-    assert _omma("train", "panollava/finetune", *words, debug=False) == code
+    assert omma("train", "panollava/finetune", *words, debug=False) == code
     assert text in capsys.readouterr().err
     assert not (root / "none").exists()

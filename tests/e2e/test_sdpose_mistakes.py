@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.commands import user_omma as omma
 from tests.unit import coco_files as files
-
-from omma.cli import _run
 
 pytestmark = pytest.mark.e2e
 TINY = [
@@ -19,10 +18,6 @@ TINY = [
     "train.batch_size=2", "train.device=cpu", "log.tensorboard=false",
 ]  # fmt: skip
 FIRST = "000000000003.jpg"
-
-
-def _omma(*words: object) -> int:
-    return _run([str(word) for word in words], debug=False)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,7 +42,7 @@ def broken(people, tmp_path) -> Path:
 
 def _train(root: Path, runs: Path, *words: object, recipe: str = "sdpose/s_v1") -> int:
     settings = [f"data.root={root}", *TINY, *words]
-    return _omma("train", recipe, "--name", "x", "--smoke", 1, "--runs-dir", runs, *settings)
+    return omma("train", recipe, "--name", "x", "--smoke", 1, "--runs-dir", runs, *settings)
 
 
 def _annotations(root: Path, split: str = "train") -> Path:
@@ -204,14 +199,14 @@ def test_crowds_in_runs_of_lengths_and_boxes_over_the_edge_are_accepted(broken, 
     assert any(one["iscrowd"] for one in json.loads(_annotations(broken).read_text("utf-8"))["annotations"])
     assert _train(broken, tmp_path / "runs") == 0
     assert "data: 2 training and 3 validation samples" in capsys.readouterr().out
-    assert _omma("doctor", "sdpose/s_v1", f"data.root={broken}", *TINY) == 3
+    assert omma("doctor", "sdpose/s_v1", f"data.root={broken}", *TINY) == 3
     assert "ERROR    train: 2 of 3 boxes lie outside their images" in capsys.readouterr().out
 
 
 def test_doctor_of_a_sound_set_and_of_a_planned_training(people, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("OMMA_RUNS", str(tmp_path / "runs"))
     words = [f"data.root={people}", *TINY, "data.val_split=val"]
-    code = _omma("doctor", "sdpose/fast", *words, "--out", tmp_path / "out", "--name", "new")
+    code = omma("doctor", "sdpose/fast", *words, "--out", tmp_path / "out", "--name", "new")
     said = capsys.readouterr().out
     assert "images of val are in train too" in said  # the drawn set has the same photos twice
     assert code == 3
@@ -230,7 +225,7 @@ def test_doctor_of_a_sound_set_and_of_a_planned_training(people, tmp_path, capsy
         "--load-from",
         "nowhere",
     ]
-    assert _omma("doctor", "sdpose/fast", *words, *more) == 3
+    assert omma("doctor", "sdpose/fast", *words, *more) == 3
     said = capsys.readouterr().out
     for text in (
         "new is in use by an earlier run",
@@ -245,7 +240,7 @@ def test_doctor_of_a_sound_set_and_of_a_planned_training(people, tmp_path, capsy
 def test_a_loss_that_is_not_finite_names_the_last_good_checkpoint(people, tmp_path, capsys):
     words = ["optim.lr=1e30", "optim.name=sgd", "save.every=1", "schedule.name=constant", "train.length=20"]
     settings = [f"data.root={people}", *TINY, *words]
-    assert _omma("train", "sdpose/s_v1", "--name", "y", "--runs-dir", tmp_path, *settings) == 5
+    assert omma("train", "sdpose/s_v1", "--name", "y", "--runs-dir", tmp_path, *settings) == 5
     error = capsys.readouterr().err
     assert "is not finite at step 2" in error
     assert f"the last good checkpoint is {tmp_path / 'y' / 'checkpoints' / 'step_000001'}" in error
@@ -266,7 +261,7 @@ def test_diagnose_names_people_with_swapped_labels(run, broken):
             one["keypoints"] = [value for place in order for value in joints[place]]
 
     _change(broken, swap, "val")
-    assert _omma("diagnose", run, "--vis-num", 1, f"data.root={broken}") == 0
+    assert omma("diagnose", run, "--vis-num", 1, f"data.root={broken}") == 0
     found = json.loads((run / "diagnose" / "findings.json").read_text(encoding="utf-8"))
     titles = [one["title"] for one in found]
     assert "the labels of 3 people look mirrored" in titles
@@ -279,7 +274,7 @@ def test_diagnose_names_people_with_swapped_labels(run, broken):
 
 
 def test_each_cycle_is_measured(run, capsys):
-    assert _omma("eval", run, "--study", "cycles") == 0
+    assert omma("eval", run, "--study", "cycles") == 0
     assert "PCK@0.1 of each cycle: 1: " in capsys.readouterr().out
     curve = json.loads((run / "eval" / "val" / "studies" / "cycles.json").read_text(encoding="utf-8"))
     assert curve["x"] == [1, 2, 3]

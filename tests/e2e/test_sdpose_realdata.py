@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.commands import omma
 from tests.unit import coco_files as files
 
 from omma.cli import _run
@@ -26,10 +27,6 @@ ANNOTATIONS = "annotations/person_keypoints_val2017.json"
 DETECTED_IMAGES = {785, 40083, 196141, 197388}
 
 
-def _omma(*words: object) -> int:
-    return _run([str(word) for word in words], debug=True)
-
-
 @pytest.fixture(scope="module")
 def coco(tmp_path_factory) -> Path:
     return Path(shutil.copytree(files.real(), tmp_path_factory.mktemp("data") / "coco"))
@@ -41,12 +38,12 @@ def run(coco, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("omma.commands.train._finish", lambda *args: None)  # a report takes longer than this
         words = ["--name", "real", "--runs-dir", root, f"data.root={coco}", *SMALL]
-        assert _omma("train", "sdpose/s_v1", *words) == 0
+        assert omma("train", "sdpose/s_v1", *words) == 0
     return root / "real"
 
 
 def _evaluate(run: Path, *words: str) -> dict[str, object]:
-    assert _omma("eval", f"{run}@final", *words) == 0
+    assert omma("eval", f"{run}@final", *words) == 0
     return json.loads((run / "eval" / "val" / "metrics.json").read_text(encoding="utf-8"))
 
 

@@ -13,19 +13,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from tests.commands import omma, rows_of, weights_of
 from tests.unit import coco_files as files
-from torch import Tensor
 
 from omma.cli import _run
 from omma.core.coco_eval import NUMBERS
 from omma.engine import launch
-from omma.runs.metrics import read_metrics
 from omma.systems.recipes import open_recipe
 from omma.systems.sdpose.convert import load_reference, to_reference
 from omma.systems.sdpose.task import SDPoseTask
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("no_report")]
 RECIPE = "sdpose/s_v1"
 NETWORK = ["data.image_size=[64, 48]", "system.dim=24", "system.depth=1", "system.heads=2"]
 TINY = [
@@ -40,22 +38,10 @@ omma.cli.main()
 DISTILLED = ["heatmap_loss", "vis_dist_loss", "kpt_dist_loss"]
 
 
-def _omma(*words: object) -> int:
-    return _run([str(word) for word in words], debug=True)
-
-
 def _train(root: Path, name: str, data: Path, *words: str) -> Path:
     options = ["--name", name, "--runs-dir", root, f"data.root={data}", *TINY, *words]
-    assert _omma("train", RECIPE, *options) == 0
+    assert omma("train", RECIPE, *options) == 0
     return root / name
-
-
-def _weights(run: Path, which: str = "final") -> dict[str, Tensor]:
-    return load_file(run / "checkpoints" / which / "model.safetensors")
-
-
-def _rows(run: Path, phase: str) -> list[dict[str, float]]:
-    return [row for row in read_metrics(run / "metrics.csv") if row["phase"] == phase]
 
 
 def _task(*words: str) -> SDPoseTask:
@@ -65,14 +51,6 @@ def _task(*words: str) -> SDPoseTask:
 
 def _files(run: Path) -> set[str]:
     return {file.name for file in run.glob("*.pth")}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_report():
-    """Drawing a report takes longer than any of these trainings."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("omma.commands.train._finish", lambda *args: None)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +92,9 @@ def test_a_run_lies_where_it_is_told_to(data, tmp_path, monkeypatch, capfd):
     """R1, R2, R5, R14: name and folder under the guide's flags; a second start is refused unless told."""
     monkeypatch.chdir(tmp_path)
     words = [f"data.root={data}", *TINY, "train.length=1", "save.reference=false"]
-    assert _omma("train", RECIPE, "--work-dir", "elsewhere/mine", *words) == 0
-    assert _omma("train", RECIPE, "--exp-name", "x", "--runs-dir", "work_dirs", *words) == 0
-    assert _omma("train", RECIPE, "--runs-dir", "work_dirs", *words) == 0
+    assert omma("train", RECIPE, "--work-dir", "elsewhere/mine", *words) == 0
+    assert omma("train", RECIPE, "--exp-name", "x", "--runs-dir", "work_dirs", *words) == 0
+    assert omma("train", RECIPE, "--runs-dir", "work_dirs", *words) == 0
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["elsewhere", "work_dirs"]
     assert (tmp_path / "elsewhere" / "mine" / "metrics.csv").is_file()
     names = sorted(path.name for path in (tmp_path / "work_dirs").iterdir())
@@ -127,13 +105,13 @@ def test_a_run_lies_where_it_is_told_to(data, tmp_path, monkeypatch, capfd):
     capfd.readouterr()
     assert _run(again, debug=False) == 2
     assert str(Path("work_dirs", "x")) in capfd.readouterr().err
-    assert _omma(*again, "--overwrite") == 0
+    assert omma(*again, "--overwrite") == 0
 
 
 def test_log_of_a_run(four_epochs):
     """R3, R24, R40: text and a row a step with rate, terms, accuracy, time, data's share and memory."""
     assert "step 8/8" in (four_epochs / "log.txt").read_text(encoding="utf-8")
-    rows = _rows(four_epochs, "train")
+    rows = rows_of(four_epochs, "train")
     assert [row["step"] for row in rows] == list(range(1, 9))
     names = {"lr", "loss", *DISTILLED, "acc_pose", "step_time", "data_share", "memory", "grad_norm"}
     assert all(names <= {name for name, value in row.items() if value is not None} for row in rows)
@@ -167,7 +145,7 @@ def test_files_of_25_epochs(long_run):
 
 def test_ten_numbers_every_tenth_epoch(long_run):
     """R26, R35."""
-    rows = _rows(long_run, "val")
+    rows = rows_of(long_run, "val")
     assert [row["step"] for row in rows] == [10, 20, 25]
     assert all(set(NUMBERS) <= row.keys() for row in rows)
     meta = torch.load(long_run / "epoch_20.pth", weights_only=True)["meta"]
@@ -179,7 +157,7 @@ def test_files_of_a_run_are_safe_and_complete(four_epochs):
     content = torch.load(four_epochs / "epoch_4.pth", weights_only=True)
     assert set(content) == {"meta", "state_dict", "optimizer"}
     assert (content["meta"]["epoch"], content["meta"]["iter"]) == (4, 8)
-    ours = {name.removeprefix("model."): value for name, value in _weights(four_epochs).items()}
+    ours = {name.removeprefix("model."): value for name, value in weights_of(four_epochs).items()}
     saved = load_reference(content, heads=2).state_dict()
     assert saved.keys() == ours.keys()
     assert all(torch.equal(value, ours[name]) for name, value in saved.items())
@@ -192,11 +170,11 @@ def test_two_and_two_epochs_are_four(data, four_epochs, tmp_path):
     """R6: the same bits, rates and losses after a resume."""
     words = ["train.length=2 epochs", "schedule.at=[1 epoch, 3 epochs]", "validate.every=4 epochs"]
     run = _train(tmp_path, "half", data, *words, "save.every=1 epoch", "save.keep_last=9")
-    assert _omma("resume", run, "train.length=4 epochs") == 0
-    expected, found = _weights(four_epochs), _weights(run)
+    assert omma("resume", run, "train.length=4 epochs") == 0
+    expected, found = weights_of(four_epochs), weights_of(run)
     assert all(torch.equal(value, found[name]) for name, value in expected.items())
     for name in ("loss", "lr", "epoch"):
-        values = [[row[name] for row in _rows(one, "train")] for one in (four_epochs, run)]
+        values = [[row[name] for row in rows_of(one, "train")] for one in (four_epochs, run)]
         assert values[0] == values[1]
     assert {"epoch_1.pth", "epoch_2.pth", "epoch_3.pth", "epoch_4.pth", "latest.pth"} <= _files(run)
 
@@ -211,10 +189,10 @@ def test_a_file_goes_on_at_the_next_epoch(data, four_epochs, tmp_path, steps):
     torch.save(content, file)
     words = ["train.length=4 epochs", "schedule.at=[1 epoch, 3 epochs]", "validate.every=4 epochs"]
     run = _train(tmp_path, "on", data, *words, "--resume-from", str(file))
-    rows = _rows(run, "train")
+    rows = rows_of(run, "train")
     assert [row["step"] for row in rows] == [5, 6, 7, 8]
-    assert [row["lr"] for row in rows] == [row["lr"] for row in _rows(four_epochs, "train")[4:]]
-    expected, found = _weights(four_epochs), _weights(run)
+    assert [row["lr"] for row in rows] == [row["lr"] for row in rows_of(four_epochs, "train")[4:]]
+    expected, found = weights_of(four_epochs), weights_of(run)
     assert all(torch.equal(value, found[name]) for name, value in expected.items())
 
 
@@ -222,8 +200,8 @@ def test_weights_alone_start_anew(data, four_epochs, tmp_path, capfd):
     """R7, R8: first step, first rate, the file's weights; together with a resume it is an error."""
     file = str(four_epochs / "epoch_4.pth")
     run = _train(tmp_path, "anew", data, "--init", file, "optim.lr=1e-30", "train.length=1")
-    assert [row["step"] for row in _rows(run, "train")] == [1]
-    expected, found = _weights(four_epochs), _weights(run)
+    assert [row["step"] for row in rows_of(run, "train")] == [1]
+    expected, found = weights_of(four_epochs), weights_of(run)
     changed = ("running_mean", "running_var", "num_batches_tracked")
     assert all(torch.equal(v, found[name]) for name, v in expected.items() if not name.endswith(changed))
     both = ["train", RECIPE, f"data.root={data}", *TINY, "--init", file, "--resume", file]
@@ -249,8 +227,8 @@ def test_a_file_tells_its_network(words, tmp_path):
     file = tmp_path / "published.pth"
     torch.save({"meta": {}, "state_dict": to_reference(task.model)}, file)
     out = tmp_path / "imported"
-    assert _omma("import", "sdpose", file, "--recipe", RECIPE, "--out", out, "system.heads=2") == 0
-    expected, found = task.model.state_dict(), _weights(out)
+    assert omma("import", "sdpose", file, "--recipe", RECIPE, "--out", out, "system.heads=2") == 0
+    expected, found = task.model.state_dict(), weights_of(out)
     assert found.keys() == {f"model.{name}" for name in expected}
     assert all(torch.equal(found[f"model.{name}"], value) for name, value in expected.items())
 
@@ -269,14 +247,14 @@ def test_two_processes_are_one_with_twice_the_batch(data, tmp_path, monkeypatch)
     words = ["train.length=2 epochs", "validate.every=2 epochs", "optim={name: sgd, lr: 0.01}"]
     one = _train(tmp_path, "one", data, *words, "train.accumulate=2")
     two = _train(tmp_path, "two", data, *words, "train.devices=2")
-    for row, other in zip(_rows(one, "train"), _rows(two, "train"), strict=True):
+    for row, other in zip(rows_of(one, "train"), rows_of(two, "train"), strict=True):
         assert [row[name] for name in DISTILLED] == pytest.approx([other[n] for n in DISTILLED], rel=1e-5)
-    expected, found = _weights(one), _weights(two)
+    expected, found = weights_of(one), weights_of(two)
     for name, value in expected.items():
         if "running" not in name and "tracked" not in name:
             torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6)
-    assert _omma("eval", f"{two}@final") == 0
+    assert omma("eval", f"{two}@final") == 0
     alone = json.loads((two / "eval" / "val" / "metrics.json").read_text(encoding="utf-8"))["metrics"]
-    shared = _rows(two, "val")[-1]
+    shared = rows_of(two, "val")[-1]
     for name in ("loss", "AP", "AR", "error_px", "OKS", "peak"):
         assert shared[name] == pytest.approx(alone[name], rel=1e-5), name

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.commands import omma
 from tests.fake_runs import fake_run
 from tests.unit import coco_files as files
 
@@ -25,10 +26,6 @@ TINY = [*SYSTEM, "train.workers=0", "train.batch_size=2", "train.device=cpu", "l
 RESULTS = "result_keypoints.json"
 
 
-def _omma(*words) -> int:
-    return _run([str(word) for word in words], debug=True)
-
-
 @pytest.fixture(scope="module")
 def people(tmp_path_factory) -> Path:
     return files.write_set(tmp_path_factory.mktemp("data") / "사람 people")
@@ -38,7 +35,7 @@ def people(tmp_path_factory) -> Path:
 def run(people, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("실행 runs")
     words = ["--name", "first", "--smoke", 4, "--runs-dir", root, f"data.root={people}", *TINY]
-    assert _omma("train", "sdpose/s_v1", *words, "save.reference=true") == 0
+    assert omma("train", "sdpose/s_v1", *words, "save.reference=true") == 0
     return root / "first"
 
 
@@ -62,7 +59,7 @@ def test_loss_is_the_sum_of_its_terms(run):
 def test_evaluation_gives_the_same_ten_numbers_each_time(run, capsys):
     found = []
     for _ in range(2):
-        assert _omma("eval", f"{run}@final") == 0
+        assert omma("eval", f"{run}@final") == 0
         found.append(_evaluated(run))
     assert str(found[0]) == str(found[1])  # as text, as NaN equals NaN
     assert set(NUMBERS) <= set(found[0][0])
@@ -95,12 +92,12 @@ def test_boxes_of_two_sources_are_not_compared(tmp_path, capsys):
     evaluation = detected.path / "eval" / "val" / "metrics.json"
     about = json.loads(evaluation.read_text(encoding="utf-8"))
     evaluation.write_text(json.dumps(about | {"scored_by": {"data.boxes": "ground_truth"}}), encoding="utf-8")
-    assert _omma(*words) == 0
+    assert omma(*words) == 0
 
 
 def test_saved_people_are_scored_and_written_as_coco_has_them(run, people, tmp_path):
     """Two of three people where they are, one elsewhere: COCO's tool finds the same numbers in the file."""
-    assert _omma("predict", f"{run}@final", "--indices", "0-2", "--out", tmp_path) == 0
+    assert omma("predict", f"{run}@final", "--indices", "0-2", "--out", tmp_path) == 0
     truth = {annotation["id"]: annotation for annotation in files.three_people()}
     for index, number in enumerate((12, 11, 13)):
         file = tmp_path / f"sample_{index:04d}.npz"
@@ -110,7 +107,7 @@ def test_saved_people_are_scored_and_written_as_coco_has_them(run, people, tmp_p
         saved["joints"] = joints[:, :2] + (60 if index == 2 else 0)
         saved["scores"] = np.full(len(JOINTS), 0.9)
         np.savez(file, **saved)
-    assert _omma("eval", f"{run}@final", "--predictions", tmp_path) == 0
+    assert omma("eval", f"{run}@final", "--predictions", tmp_path) == 0
     metrics, results = _evaluated(run)
     assert {result["image_id"] for result in results} == {3, 7}
     expected = _coco_numbers(
@@ -123,7 +120,7 @@ def test_saved_people_are_scored_and_written_as_coco_has_them(run, people, tmp_p
 
 
 def test_prediction_is_drawn_and_kept(run, tmp_path):
-    assert _omma("predict", f"{run}@final", "--indices", "0-1", "--out", tmp_path) == 0
+    assert omma("predict", f"{run}@final", "--indices", "0-1", "--out", tmp_path) == 0
     picture = np.asarray(Image.open(tmp_path / "sample_0001.png"))
     assert picture.shape[2] == 3
     assert picture.std() > 20
@@ -138,7 +135,7 @@ def test_people_in_a_photo_of_ones_own(run, tmp_path):
     photo = files.write_photo(tmp_path / "거리.jpg", files.photo(5))
     boxes = [[10, 10, 40, 90], [90, 20, 50, 80]]
     files.write_json(tmp_path / "거리.json", {"boxes": boxes})
-    assert _omma("predict", f"{run}@final", "--input", photo, "--out", tmp_path / "out") == 0
+    assert omma("predict", f"{run}@final", "--input", photo, "--out", tmp_path / "out") == 0
     drawn = sorted(file.name for file in (tmp_path / "out").glob("*.png"))
     assert drawn == ["sample_0000.png", "sample_0001.png"]
     for index, (x, y, width, height) in enumerate(boxes):
@@ -151,7 +148,7 @@ def test_people_in_a_photo_of_ones_own(run, tmp_path):
 
 
 def test_export_is_checked_against_torch(run):
-    assert _omma("export", f"{run}@final", "--format", "onnx") == 0
+    assert omma("export", f"{run}@final", "--format", "onnx") == 0
     check = json.loads((run / "export" / "model.check.json").read_text(encoding="utf-8"))
     assert check["max_abs_difference"] < 1e-5
 
@@ -172,7 +169,7 @@ def test_a_file_of_the_original_becomes_a_run(run, people, tmp_path):
     file = tmp_path / "sdpose_s_v1.pth"
     torch.save({"meta": {}, "state_dict": {f"module.{name}": value for name, value in weights.items()}}, file)
     words = ["--recipe", "sdpose/s_v1", "--out", tmp_path / "imported", f"data.root={people}", *TINY]
-    assert _omma("import", "sdpose", file, *words) == 0
+    assert omma("import", "sdpose", file, *words) == 0
     for name in (tmp_path / "imported", f"{run}@final"):
-        assert _omma("eval", name) == 0
+        assert omma("eval", name) == 0
     assert str(_evaluated(tmp_path / "imported")) == str(_evaluated(run))

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.small_systems import COMMON, SMALL, every, omma
+from tests.commands import omma
+from tests.small_systems import COMMON, SMALL, every
 
 import omma as package
 from omma.commands import api

@@ -21,10 +21,19 @@ BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # of batch nor
 
 
 def write_file(file: Path, content: Mapping[str, Any]) -> Path:
-    """Save under a temporary name first, so that nobody finds half a file."""
+    """Save a training file as torch does; see `write_whole`."""
+
+    def write(unfinished: Path) -> None:
+        with unfinished.open("wb") as stream:  # by its name torch would refuse one that begins with a point
+            torch.save(dict(content), stream)
+
+    return write_whole(file, write)
+
+
+def write_whole(file: Path, write: Callable[[Path], object]) -> Path:
+    """Have a file written under a temporary name first, so that nobody finds half of it."""
     unfinished = temporary_path(file)
-    with unfinished.open("wb") as stream:  # by its name torch would refuse one that begins with a point
-        torch.save(dict(content), stream)
+    write(unfinished)
     os.replace(unfinished, file)  # noqa: PTH105  replaces on Windows too
     return file
 

@@ -6,13 +6,14 @@ one kind start trainings of the other.
 
 from __future__ import annotations
 
-import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import save_file
 from torch import nn
 
+from omma.engine.foreign import write_whole
 from omma.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -91,9 +92,7 @@ def save_adapters(lm: nn.Module, folder: Path) -> Path:
         for name, value in lm.state_dict().items()
         if is_adapter(name)
     }
-    unfinished = folder / f".{WEIGHTS_FILE}.tmp"
-    save_file(weights, unfinished)
-    os.replace(unfinished, folder / WEIGHTS_FILE)  # noqa: PTH105  replaces on Windows too
+    write_whole(folder / WEIGHTS_FILE, partial(save_file, weights))
     return folder
 
 

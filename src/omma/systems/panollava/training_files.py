@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from omma.core.reference_state import plain_state
 from omma.engine.adopt import ForeignTraining
 from omma.engine.checkpoint import TrainingState
-from omma.engine.foreign import require_entries, to_our_order, trainable, without_buffers
+from omma.engine.foreign import require_entries, to_our_order, trainable, without_buffers, write_whole
 from omma.engine.task import Task
 from omma.systems.panollava.convert import CONTAINERS, from_reference
 from omma.systems.panollava.keys import our_names
@@ -48,9 +48,7 @@ def write_training_file(folder: Path, task: Task, state: TrainingState) -> Path:
         f"{_NETWORK}{name}": value.detach().cpu().contiguous().clone()
         for name, value in task.model.state_dict().items()
     }
-    unfinished = file.with_name(f".{FINAL}.tmp")
-    save_file(weights, unfinished, metadata=_header(task, state))
-    os.replace(unfinished, file)  # noqa: PTH105  replaces on Windows too
+    write_whole(file, partial(save_file, weights, metadata=_header(task, state)))
     language = task.model.language
     if language is not None and language.adapters:
         save_adapters(language.lm, folder / ADAPTERS)
