@@ -29,7 +29,7 @@ class Look:
 
 
 _LOOK: ContextVar[Look] = ContextVar("look", default=Look())  # noqa: B039  it is frozen
-_HEAD = 80  # pixels of a picture besides its columns
+_HEAD = 84  # pixels of a picture besides its columns
 
 
 @contextmanager
