@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from omma.data.formats.frame import read_scene_names, require_array
 from omma.data.formats.nuscenes_index import CameraIndex, read_index
 from omma.data.formats.nuscenes_splits import official_scenes, pon_scenes
 from omma.data.io import read_json
+from omma.data.root import find_root
 from omma.errors import ConfigError, DataError
 from omma.systems.diffbev.config import DiffBEVData
 
@@ -62,35 +62,8 @@ class Items:
 
 
 def data_root(data: DiffBEVData) -> Path:
-    """The data set's folder; the letter case of its last part does not matter.
-
-    Raises:
-        DataError: it is not set or does not exist, with the ways to set or make it.
-    """
-    ways = "give data.root=PATH, set OMMA_DATA_DIFFBEV, or make a data set: `omma world nuscenes --out DIR`"
-    if data.root is None:
-        raise DataError("data.root is not set", ways)
-    root = find_folder(Path(data.root).expanduser())
-    if root is None:
-        raise DataError(f"{data.root}: no such folder (data.root)", ways)
-    return root
-
-
-def find_folder(path: Path) -> Path | None:
-    """The folder, or the only one beside it whose name differs in letter case alone, with a notice."""
-    if path.is_dir():
-        return path
-    if not path.parent.is_dir():
-        return None
-    alike = [
-        other
-        for other in path.parent.iterdir()
-        if other.name.casefold() == path.name.casefold() and other.is_dir()
-    ]
-    if len(alike) != 1:
-        return None
-    warnings.warn(f"{path}: no such folder; {alike[0]} is taken instead (letter case)", stacklevel=2)
-    return alike[0]
+    """The data set's folder; see `find_root`."""
+    return find_root(data, "diffbev", "nuscenes")
 
 
 def find_layout(data: DiffBEVData, root: Path) -> Layout:

@@ -17,10 +17,10 @@ from omma.core.grid import BevGrid, distance_rings
 from omma.core.losses import expected_depth_loss, occupancy_loss
 from omma.core.meter import MeanMeter, Meter
 from omma.core.occupancy_meter import OccupancyMeter
+from omma.data.root import find_folder
 from omma.engine.task import Batch, Prediction, StepInfo, Task
 from omma.systems.diffbev.config import DiffBEVConfig, DiffBEVSystem
 from omma.systems.diffbev.data import label_setting
-from omma.systems.diffbev.layouts import find_folder
 from omma.systems.diffbev.model import Outputs, build_model
 from omma.systems.diffbev.priors import class_priors
 from omma.systems.diffbev.viz import draw

@@ -10,6 +10,7 @@ import numpy as np
 from omma.data.dataset import Collate
 from omma.data.formats.rgbd import find_files
 from omma.data.formats.rgbd_cache import open_cache
+from omma.data.root import find_root
 from omma.errors import DataError
 from omma.systems.g2_monodepth.baselines import linear_fill, nearest_fill
 from omma.systems.g2_monodepth.config import G2Config, G2Data
@@ -38,7 +39,7 @@ def build(config: G2Config, split: str, *, augment: bool) -> tuple[RgbdSamples, 
         ConfigError: a setting does not fit the data set.
     """
     data = config.data
-    root = _root(data)
+    root = data_root(data)
     frames = read_frames(
         root,
         split,
@@ -93,13 +94,9 @@ def _collate(data: G2Data) -> Collate:
     return collate if data.prefill == "none" else FillingCollate(fillings[data.prefill])
 
 
-def _root(data: G2Data) -> Path:
-    if data.root is None:
-        raise DataError(
-            "data.root is not set",
-            "give data.root=PATH, set OMMA_DATA_G2_MONODEPTH, or make one: `omma world rgbd-nyu --out DIR`",
-        )
-    return Path(data.root).expanduser()
+def data_root(data: G2Data) -> Path:
+    """The data set's folder, or NYUv2's file; see `find_root`."""
+    return find_root(data, "g2_monodepth", "rgbd-nyu", file_allowed=True)
 
 
 def _degradation(data: G2Data) -> Degradation:

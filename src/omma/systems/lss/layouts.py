@@ -13,6 +13,7 @@ from omma.data.formats import nuscenes, simbev, simbev_cvt, simbev_seed
 from omma.data.formats.frame import Boxes, Frame, Masks, read_scene_names
 from omma.data.formats.simbev_boxes import read_boxes
 from omma.data.formats.simbev_layout import DEFAULT_ORIENTATION, flip_bev
+from omma.data.root import find_root
 from omma.data.transforms import fill_boxes, masks_to_grid
 from omma.errors import ConfigError, DataError
 from omma.systems.lss.config import Layout, LSSConfig, LSSData
@@ -33,23 +34,8 @@ _HONOURED_BY: dict[str, tuple[Layout, ...]] = {
 
 
 def data_root(data: LSSData) -> Path:
-    """The data set's folder.
-
-    Raises:
-        DataError: it is not set or does not exist, with the ways to set or make it.
-    """
-    if data.root is None:
-        raise DataError(
-            "data.root is not set",
-            "give data.root=PATH, set OMMA_DATA_LSS, or make a data set: `omma world simbev-seed --out DIR`",
-        )
-    root = Path(data.root).expanduser()
-    if not root.is_dir():
-        raise DataError(
-            f"{root}: no such folder (data.root)",
-            "give data.root=PATH, set OMMA_DATA_LSS, or make a data set: `omma world simbev-seed --out DIR`",
-        )
-    return root
+    """The data set's folder; see `find_root`."""
+    return find_root(data, "lss", "simbev-seed")
 
 
 def find_layout(data: LSSData, root: Path) -> Layout:

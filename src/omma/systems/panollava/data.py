@@ -15,13 +15,14 @@ from omma.data.formats.quic360 import (
     read_table,
     single_questions,
 )
+from omma.data.root import find_root, ways
 from omma.errors import DataError, UsageError
 from omma.systems.panollava.config import PanoConfig, PanoData
 from omma.systems.panollava.samples import Collate, PanoSamples
 from omma.systems.panollava.text import build_conversation, load_tokenizer
 
 DEFAULT_QUERY = "Describe this panorama."
-_WAYS = "give data.root=PATH, set OMMA_DATA_PANOLLAVA, or make a data set: `omma world quic360 --out DIR`"
+_SYSTEM = ("panollava", "quic360")
 _TABLES = (".csv", ".tsv")
 
 
@@ -97,14 +98,9 @@ def split_file(data: PanoData, split: str) -> Path:
         under = Path(data.root).expanduser() / file if data.root else file
         found = next((place for place in (file, under) if place.is_file()), None)
         if found is None:
-            raise DataError(f"{named}: no such file (data.{keys[split]})", _WAYS)
+            raise DataError(f"{named}: no such file (data.{keys[split]})", ways(*_SYSTEM))
         return found
-    if data.root is None:
-        raise DataError("data.root is not set", _WAYS)
-    root = Path(data.root).expanduser()
-    if not root.is_dir():
-        raise DataError(f"{data.root}: no such folder (data.root)", _WAYS)
-    return find_table(root, split)
+    return find_table(find_root(data, *_SYSTEM), split)
 
 
 def _asked(data: PanoData, file: Path) -> list[Question]:

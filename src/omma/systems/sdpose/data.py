@@ -8,13 +8,12 @@ from pathlib import Path
 from omma.core.keypoint_meter import GROUND_TRUTH
 from omma.data.dataset import Collate
 from omma.data.formats.coco import find_split, read_keypoints
+from omma.data.root import find_root
 from omma.errors import DataError
 from omma.systems.sdpose.boxes import annotated_people, detected_people
 from omma.systems.sdpose.config import SDPoseConfig, SDPoseData
 from omma.systems.sdpose.inputs import read_inputs
 from omma.systems.sdpose.samples import PersonSamples, collate
-
-_WAYS = "give data.root=PATH, set OMMA_DATA_SDPOSE, or make a data set: `omma world coco --out DIR`"
 
 
 def build(config: SDPoseConfig, split: str, *, augment: bool) -> tuple[PersonSamples, Collate]:
@@ -60,17 +59,8 @@ def build_inputs(config: SDPoseConfig, files: Sequence[Path]) -> tuple[PersonSam
 
 
 def data_root(data: SDPoseData) -> Path:
-    """The data set's folder.
-
-    Raises:
-        DataError: it is not set or does not exist, with the ways to set or make it.
-    """
-    if data.root is None:
-        raise DataError("data.root is not set", _WAYS)
-    root = Path(data.root).expanduser()
-    if not root.is_dir():
-        raise DataError(f"{data.root}: no such folder (data.root)", _WAYS)
-    return root
+    """The data set's folder; see `find_root`."""
+    return find_root(data, "sdpose", "coco")
 
 
 def find_boxes(name: str, root: Path) -> Path:
