@@ -49,7 +49,7 @@ class Clock:
         time.sleep(self.step_s)
 
     def per_step_ms(self, warm: int = 5) -> tuple[float, float]:
-        """Median milliseconds from mark to mark: on the clock without the waiting, and of the processor."""
+        """Mean milliseconds from mark to mark: on the clock without the waiting, and of the processor."""
         wall = [
             after - before for before, after in zip(self.wall[warm:], self.wall[warm + 1 :], strict=False)
         ]

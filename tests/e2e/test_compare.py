@@ -86,6 +86,7 @@ def test_a_comparison_loads_no_torch(tmp_path):
         (["a", "b", "--out", "o", "--metrics", "mIuO"], 2, "did you mean mIoU"),
         (["a", "b"], 2, "--out"),
         (["empty", "--out", "o"], 3, "none of the runs has rows"),
+        (["a", "b", "--out", "runs/a/config.yaml"], 2, "is a file, but several files are to be written"),
     ],
 )
 def test_a_mistake_is_one_clear_message(words, code, text, tmp_path, monkeypatch, capsys):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from omma.commands.arguments import out_folder
 from omma.errors import UsageError
 from omma.report.compare import build_comparison
 from omma.report.compare_facts import Facts, Source
@@ -83,7 +84,7 @@ def compare(
     titles = unique(list(names) or [folder.name for folder in folders])
     sources = [Source(folder, title) for folder, title in zip(folders, titles, strict=True)]
     say = RunLog(None, quiet=quiet).line
-    return build_comparison(sources, out, metrics=metrics, picture=picture, say=say)
+    return build_comparison(sources, out_folder(out), metrics=metrics, picture=picture, say=say)
 
 
 def _check_same_scores(folders: Sequence[RunFolder]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from omma.commands.arguments import out_folder
 from omma.commands.build import Loaded, load_run
 from omma.engine.export import export_task
 from omma.errors import UsageError
@@ -33,6 +34,9 @@ def export(
         raise UsageError(f"--format {format}: expected one of {', '.join(_SUFFIX)}")
     loaded = load_run(reference, runs_dir=runs_dir)
     path = out or loaded.run.export / f"model{_SUFFIX[format]}"
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder", f"give a file, such as {path / 'model'}{_SUFFIX[format]}")
+    out_folder(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     if format == "reference":
         difference = _write_reference(loaded, path)

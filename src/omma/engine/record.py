@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -175,8 +176,9 @@ class Recorder:
             return
         if step not in self._validated:  # a resume may repeat a validation that was recorded, not saved
             self._write(step, epoch, "val", values)
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name not in MEASURED)
-        self.line(f"step {step} validation  {shown}")
+        shown = {name: value for name, value in values.items() if name not in MEASURED}
+        texts = [f"{name} {'-' if math.isnan(value) else f'{value:.4g}'}" for name, value in shown.items()]
+        self.line(f"step {step} validation  {'  '.join(texts)}")
         if best is not None:
             metric, value, best_step = best["metric"], best["value"], best["step"]
             self.line(f"best {metric} {value:.4g} at step {best_step}")
