@@ -51,6 +51,18 @@ def estimate(**sections: Any) -> MemoryEstimate:
 PARAMETERS = FLOAT * (IN * WIDE + WIDE + WIDE * OUT + OUT)
 
 
+def test_a_pass_that_keeps_too_much_is_left() -> None:
+    """One sample keeps 60 bytes; the first tensors of it alone pass a limit of 30."""
+    whole = estimate_memory(Toy(), config(), limit=2 * FLOAT * (IN + WIDE + OUT))
+    assert whole == estimate()
+    one = estimate_memory(Toy(), config(), limit=FLOAT * (IN + WIDE + OUT))
+    assert (one.per_sample, one.shared, one.at_least) == (FLOAT * (IN + WIDE + OUT), 0, False)
+    none = estimate_memory(Toy(), config(), limit=30)
+    assert 30 < none.per_sample < FLOAT * (IN + WIDE + OUT)
+    assert none.at_least
+    assert none.largest_batch(30) == 0
+
+
 def test_bytes_of_a_toy() -> None:
     """Saved are the batch, the result of tanh and that of the exponential."""
     found = estimate()

@@ -83,11 +83,11 @@ def test_bases_are_read_first(tmp_path):
 
 
 def test_names_that_are_not_read_are_listed(tmp_path, capsys):
-    text = "total_epochs = 3\nmodel = dict(type='TopDown')\ntrain_pipeline = [dict(type='X')]\nworkflow = []"
+    text = "total_epochs = 3\nmodel = dict(neck=3)\ntrain_pipeline = [dict(type='X')]\nworkflow = []"
     _, words = read_sdpose(_file(tmp_path, text))
     assert words == ["--total-epochs", "3"]
     said = capsys.readouterr().out
-    assert "not read, the recipe's hold: model.type, train_pipeline" in said
+    assert "not read, the recipe's hold: train_pipeline, model.neck" in said
     assert "workflow" not in said
 
 

@@ -60,7 +60,7 @@ def bench_recipe(
 
 def _estimate(recipe: Recipe, device: torch.device, limit: int, of_what: str) -> dict[str, Any]:
     task = build_task(recipe, fresh=False).to(device)
-    memory = estimate_memory(task, recipe.config)
+    memory = estimate_memory(task, recipe.config, limit=usable_memory(device))
     largest = memory.largest_batch(limit)
     return {"memory": vars(memory) | {"limit": limit, "limit_is": of_what, "largest_batch": largest}}
 
@@ -112,9 +112,10 @@ def _memory_lines(recipe: Recipe, result: dict[str, Any]) -> list[str]:
     held |= {"optimiser": "optimiser", "shared": "kept once"}
     listed = ", ".join(f"{name} {sizes[key] / MIB:.0f} MiB" for key, name in held.items() if sizes[key] > MIB)
     form = f"precision {train.precision}" + (", recomputed" if train.activation_checkpointing else "")
+    bound = "at least " if sizes["at_least"] else ""
     share = f"{sizes['limit_is']}, {sizes['limit'] / GIB:.1f} GiB"
     return [
         f"  estimated memory, {form}: {listed}",
-        f"  and {sizes['per_sample'] / MIB:.1f} MiB a sample; batch size set: {train.batch_size}",
+        f"  and {bound}{sizes['per_sample'] / MIB:.1f} MiB a sample; batch size set: {train.batch_size}",
         f"  largest train.batch_size within {share}: {sizes['largest_batch']}",
     ]

@@ -170,7 +170,7 @@ def _resources(recipe: Recipe, plan: Plan) -> Iterator[Finding]:
 
     device = device_of(recipe)
     limit = usable_memory(device)
-    memory = estimate_memory(build_task(recipe, fresh=False).to(device), recipe.config)
+    memory = estimate_memory(build_task(recipe, fresh=False).to(device), recipe.config, limit=limit)
     yield check_disk(plan, memory)
     yield check_memory(plan, memory, limit, recipe.system.memory_keys)
 

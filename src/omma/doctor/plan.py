@@ -227,15 +227,17 @@ def check_memory(plan: Plan, memory: MemoryEstimate, limit: int, keys: tuple[str
     """
     batch, largest = plan.config.train.batch_size, memory.largest_batch(limit)
     room = f"{memory.per_sample / MIB:.0f} MiB a sample; {limit / GIB:.1f} GiB may be used, for {largest}"
-    if batch == "auto":
+    if batch == "auto" and largest:
         return Finding("ok", f"train.batch_size=auto, about {largest}", room)
-    evidence = f"{memory.step(batch) / GIB:.2f} GiB estimated, {room}"
-    if batch <= largest:
-        return Finding("ok", f"a batch of {batch} fits the memory", evidence)
-    smaller = [f"train.batch_size={largest} train.accumulate={-(-batch // largest)}"] if largest else []
+    size = 1 if batch == "auto" else batch
+    bound = "at least " if memory.at_least else ""
+    evidence = f"{bound}{memory.step(size) / GIB:.2f} GiB estimated, {room}"
+    if size <= largest:
+        return Finding("ok", f"a batch of {size} fits the memory", evidence)
+    smaller = [f"train.batch_size={largest} train.accumulate={-(-size // largest)}"] if largest else []
     other = [key for key in keys if not key.startswith(("train.batch_size", "train.workers"))]
     fix = " or ".join([*smaller, *other[:2]]) or "a device with more memory"
-    return Finding("error", f"a batch of {batch} does not fit the memory", evidence, fix)
+    return Finding("error", f"a batch of {size} does not fit the memory", evidence, fix)
 
 
 def _as_finding(error: OmmaError) -> Finding:

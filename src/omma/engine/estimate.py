@@ -31,6 +31,7 @@ class MemoryEstimate:
         optimiser: its state.
         shared: kept for the backward pass whatever the batch, such as weights in half precision.
         per_sample: kept for the backward pass by each sample, with the sample itself.
+        at_least: whether a sample keeps more than that, and so much alone is more than there is.
     """
 
     weights: int
@@ -39,6 +40,7 @@ class MemoryEstimate:
     optimiser: int
     shared: int
     per_sample: int
+    at_least: bool = False
 
     @property
     def fixed(self) -> int:
@@ -70,19 +72,28 @@ def usable_memory(device: torch.device) -> int:
     return int(limit / CPU_OVERHEAD) if device.type == "cpu" else limit
 
 
-def estimate_memory(task: Task, config: RunConfig) -> MemoryEstimate:
+class _TooMuch(Exception):  # noqa: N818  a reason to leave, not an error
+    """A pass keeps more than there is."""
+
+
+def estimate_memory(task: Task, config: RunConfig, *, limit: int | None = None) -> MemoryEstimate:
     """Measure what the forward passes of one and of two samples keep, and extrapolate.
 
     Args:
         task: a fresh one, on the device to measure on; it is changed as a training changes it.
         config: precision, memory format, activation checkpointing, optimiser and averaging are taken from it.
+        limit: bytes at which a pass is left, lest the system ends this process. Where one sample reaches it,
+            the estimate is a lower bound; where two do, nothing is taken to be shared.
     """
     prepare_task(task, config.train.model_copy(update={"compile": False}), task.device, lambda text: None)
     own = [*task.parameters(), *task.buffers()]
     trainable = [p for group in task.param_groups(config.optim.lr, 0.0) for p in group["params"]]
     weights, gradients = _total(own), _total(trainable)
-    few, more = (_kept(task, config, size) for size in (_FEW, _MORE))
-    per_sample = (more - few) // (_MORE - _FEW)
+    few, left = _kept(task, config, _FEW, limit)
+    per_sample = few
+    if not left:
+        more, stopped = _kept(task, config, _MORE, limit)
+        per_sample = few if stopped else (more - few) // (_MORE - _FEW)
     return MemoryEstimate(
         weights=weights,
         averaged=weights if config.train.ema else 0,
@@ -90,6 +101,7 @@ def estimate_memory(task: Task, config: RunConfig) -> MemoryEstimate:
         optimiser=_states(config.optim) * gradients,
         shared=max(0, few - _FEW * per_sample),
         per_sample=per_sample,
+        at_least=left,
     )
 
 
@@ -100,23 +112,38 @@ def _states(optim: Optim) -> int:
     return 2
 
 
-def _kept(task: Task, config: RunConfig, batch_size: int) -> int:
-    """Bytes alive between the forward and the backward pass, apart from the task's own tensors."""
+def _kept(task: Task, config: RunConfig, batch_size: int, limit: int | None) -> tuple[int, bool]:
+    """Bytes alive between the forward and the backward pass, apart from the task's own tensors.
+
+    Returns:
+        the bytes, and whether the pass was left when they passed the limit.
+    """
     own = _storages([*task.parameters(), *task.buffers()])
     batch = task.example_batch(batch_size)
     kept = _storages(value for value in batch.values() if isinstance(value, Tensor))
 
+    kept = {place: size for place, size in kept.items() if place not in own}
+    total = sum(kept.values())
+
     def pack(tensor: Tensor) -> Tensor:
-        kept.update(_storages([tensor]))
+        nonlocal total
+        for place, size in _storages([tensor]).items():
+            if place not in own and place not in kept:
+                kept[place], total = size, total + size
+        if limit is not None and total > limit:
+            raise _TooMuch
         return tensor.detach()  # the graph holds it, so that no later tensor gets its address
 
     def unpack(tensor: Tensor) -> Tensor:
         return tensor
 
-    with saved_tensors_hooks(pack, unpack), autocast(task.device, config.train.precision):
-        result: dict[str, Any] = task.training_step(batch, StepInfo(0, 0, 0.0))
+    try:
+        with saved_tensors_hooks(pack, unpack), autocast(task.device, config.train.precision):
+            result: dict[str, Any] = task.training_step(batch, StepInfo(0, 0, 0.0))
+    except _TooMuch:
+        return total, True
     assert result["loss"].requires_grad, "a training step has something to learn"
-    return sum(size for place, size in kept.items() if place not in own)
+    return total, False
 
 
 def _storages(tensors: Iterable[Tensor]) -> dict[int, int]:
