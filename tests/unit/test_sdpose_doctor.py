@@ -376,6 +376,9 @@ def test_disk_and_memory(tmp_path: Path) -> None:
     found = check_memory(ordinary, estimate(10, 15), 60, ("train.precision=bf16-mixed",))
     assert (found.severity, found.title) == ("error", "a batch of 2 does not fit the memory")
     assert found.fix == "train.batch_size=1 train.accumulate=2 or train.precision=bf16-mixed"
+    six = plan(tmp_path, "train.batch_size=6", "train.accumulate=2")
+    equal = check_memory(six, estimate(10, 4), 60, ())  # five would fit, and change the training
+    assert equal.fix == "train.batch_size=3 train.accumulate=4"
     nothing = check_memory(ordinary, estimate(100, 15), 60, ())
     assert nothing.fix == "a device with more memory"
 

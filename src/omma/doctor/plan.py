@@ -234,7 +234,9 @@ def check_memory(plan: Plan, memory: MemoryEstimate, limit: int, keys: tuple[str
     evidence = f"{bound}{memory.step(size) / GIB:.2f} GiB estimated, {room}"
     if size <= largest:
         return Finding("ok", f"a batch of {size} fits the memory", evidence)
-    smaller = [f"train.batch_size={largest} train.accumulate={-(-size // largest)}"] if largest else []
+    parts = [part for part in range(1, largest + 1) if size % part == 0]  # of equal size: the same training
+    accumulate = plan.config.train.accumulate * size
+    smaller = [f"train.batch_size={part} train.accumulate={accumulate // part}" for part in parts[-1:]]
     other = [key for key in keys if not key.startswith(("train.batch_size", "train.workers"))]
     fix = " or ".join([*smaller, *other[:2]]) or "a device with more memory"
     return Finding("error", f"a batch of {size} does not fit the memory", evidence, fix)
