@@ -353,6 +353,8 @@ def test_metrics_can_be_chosen(two) -> None:
     chosen = select(facts, ["lr", "IoU_per_class", "mIuO"])
     assert (chosen.columns, chosen.families) == (["lr"], ["IoU"])
     assert chosen.unknown == ["mIuO; did you mean mIoU?"]
+    by_loss = select({**facts, "metric": "loss"}).columns
+    assert sorted(by_loss) == sorted(set(by_loss))
     everything = select(facts, ["all"])
     assert {"Lwce_raw", "step_time", "IoU_car"} <= set(everything.columns)
 

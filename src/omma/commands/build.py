@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -145,5 +146,11 @@ def checkpoint_inside(path: Path) -> tuple[RunFolder, Path] | None:
 
 
 def device_of(recipe: Recipe) -> torch.device:
-    """The device that the recipe asks for; where it is not there, says so and takes the CPU."""
-    return pick_device(recipe.config.train.device, lambda line: print(line, file=sys.stderr))  # noqa: T201
+    """The device that the recipe asks for; where it is not there, says so once and takes the CPU."""
+    return pick_device(recipe.config.train.device, _say_once)
+
+
+@cache
+def _say_once(line: str) -> None:
+    """A command may ask for its device several times."""
+    print(line, file=sys.stderr)  # noqa: T201

@@ -67,7 +67,7 @@ def select(facts: Facts, names: Sequence[str] = ()) -> Selection:
     if not names:
         wanted = [facts["metric"], *facts["terms"], "lr"]
         main = main_family(families, facts["metric"])
-        return Selection([name for name in wanted if name in columns], [main] if main else [])
+        return Selection([name for name in dict.fromkeys(wanted) if name in columns], [main] if main else [])
     charts = {family + PER_CLASS: family for family in families}
     unknown = [name for name in dict.fromkeys(names) if name not in columns and name not in charts]
     return Selection(
