@@ -277,6 +277,9 @@ def test_inputs_without_labels(tmp_path: Path, seed_root: Path) -> None:
     meta.write_text("[]")
     with pytest.raises(DataError, match="hold no sample"):
         build_inputs(files.config(seed_root), [meta])
+    with pytest.raises(DataError, match=r"front\.png: no meta\.json") as error:
+        build_inputs(files.config(seed_root), [meta.with_name("front.png")])
+    assert "where its camera is" in error.value.hint
 
 
 def test_a_missing_data_root_names_every_way_to_give_one(tmp_path: Path) -> None:

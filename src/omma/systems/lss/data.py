@@ -243,6 +243,10 @@ def build_inputs(config: LSSConfig, files: Sequence[Path]) -> tuple[BevSamples, 
     Raises:
         DataError: a file or a field is missing or wrong.
     """
+    wrong = next((file for file in files if Path(file).suffix.lower() != ".json"), None)
+    if wrong is not None:
+        cameras = "a picture alone does not tell where its camera is: give the meta.json of a data set"
+        raise DataError(f"{wrong}: no meta.json", cameras)
     frames = [
         frame for file in files for frame in read_meta(Path(file), Path(file).parent.name, labelled=False)
     ]
